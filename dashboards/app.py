@@ -18,6 +18,7 @@ PAGES = {
     "curves": ("Curves", ":material/show_chart:"),
     "matters": ("What matters", ":material/tune:"),
     "data_size": ("Data size", ":material/database:"),
+    "data_card": ("Data", ":material/fact_check:"),
     "progress": ("Progress", ":material/progress_activity:"),
     "runs": ("Runs", ":material/table_rows:"),
     "serving": ("Serving", ":material/cloud_done:"),

@@ -140,12 +140,16 @@ def _context(url: str, name: str, reading: LedgerSnapshot, version: tuple[Any, .
 
 
 def _names(url: str) -> list[str]:
-    """Return the names of all studies, the newest last, as far as it was known when the first page was opened."""
+    """Return the names of all studies, the newest last, as of `NAMES_SECONDS` ago at most."""
     ledger = _newest(url, _file(url))
     return [*ledger.others, ledger.name]
 
 
-@st.cache_resource(show_spinner=False, max_entries=16)
+NAMES_SECONDS = 30.0
+"""How long the list of studies may be old: a new one may have begun meanwhile."""
+
+
+@st.cache_resource(show_spinner=False, max_entries=16, ttl=NAMES_SECONDS)
 def _newest(url: str, of_file: tuple[int, int] | None) -> Ledger:
     return Ledger.find(None, url, read_only=True)
 

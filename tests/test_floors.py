@@ -76,6 +76,7 @@ INNER = {
     ("methods/__init__.py", "workbench.methods.adapters"): "layers of a model: torch",
     ("methods/__init__.py", "workbench.methods.counting"): "counts as tensors: torch",
     ("search/next_run.py", "workbench.search.engine"): "a surrogate's linear algebra: scipy",
+    ("training/parent_store.py", "workbench.training.resume_state"): "states are tensors: torch",
 }
 """Imports of our own inside functions, `(file, module)` and why: the only ones, at most 15. Commands are no reason: the group
 imports a command's module when it is used. Neither are libraries: they are imported inside the functions of their houses."""

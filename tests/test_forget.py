@@ -7,11 +7,24 @@ from pathlib import Path
 
 import pytest
 
-from workbench import Recipe, Study, choice, few_shot, full, logistic, uncertainty, zero_shot
+from workbench import Recipe, Study, choice, distil, few_shot, full, logistic, uncertainty, zero_shot
 from workbench.data import fingerprints, load
 from workbench.errors import UsageError
 from workbench.result import Result
-from workbench.sweep.forgetting import GRADED, MAY, SHOWN, TESTED, TRAINED, Wanted, uses, weights_of
+from workbench.sweep.forgetting import (
+    GRADED,
+    INHERITED,
+    MAY,
+    SHOWN,
+    TESTED,
+    TRAINED,
+    Wanted,
+    files_with,
+    parents_of,
+    texts_of,
+    uses,
+    weights_of,
+)
 from workbench.tasks import classification
 
 SECRET = "the secret of w7 is forty two"
@@ -101,6 +114,46 @@ def test_weights_are_those_of_points_and_of_runs_that_learned(data, tmp_path):
 def test_one_example_is_to_be_named(given):
     with pytest.raises(UsageError, match="which example"):
         Wanted(**given)
+
+
+def test_models_that_others_start_from_or_are_taught_by_are_found(data, tmp_path, monkeypatch):
+    monkeypatch.setenv("WORKBENCH_CACHE", str(tmp_path / "cache"))
+    plain = study(data, full(learning_rate=1e-3)).recipe
+    started = Study(replace(plain, model=plain), maximize="accuracy")
+    taught = Study(replace(plain, pseudo=distil(plain)), maximize="accuracy")
+    asked = Study(replace(plain, pseudo=distil(replace(plain, method=few_shot(shots=2), epochs=0))), maximize="accuracy")
+    first, behind = plain.task.splits().train[0]["id"], plain.task.pool()[16]["id"]
+    assert how(started, first) == [(TRAINED, INHERITED)]
+    assert how(started, behind) == []
+    assert how(taught, first) == how(asked, first) == [(MAY, INHERITED)]
+    assert how(asked, plain.task.splits().train[2]["id"]) == [(MAY,)], "it stood before no question"
+    # The models themselves, as the cache has them, made on any machine.
+    for name, recipe in (("mine", plain), ("other", replace(plain, seed=1)), ("needed", plain)):
+        (tmp_path / "cache" / "parents" / name).mkdir(parents=True)
+        (tmp_path / "cache" / "parents" / name / "record.json").write_text(json.dumps({"recipe": recipe.to_json()}))
+    (tmp_path / "cache" / "parents" / "needed" / "deployed").touch()
+    state = tmp_path / "cache" / "parents" / "states" / f"{plain.run_id}.safetensors"
+    state.parent.mkdir()
+    state.touch()
+    for made in (started, taught):
+        parents, needed = parents_of(made, [result(made)], Wanted(id=first))
+        assert {path.name for path in parents} == {"mine", state.name}
+        assert [path.name for path in needed] == ["needed"]
+        assert parents_of(made, [], Wanted(id=behind)) == ([], [])
+    assert parents_of(asked, [], Wanted(id=first)) == ([], []), "what is only asked is no model of its own"
+
+
+def test_files_of_labels_that_hold_it_are_named(data, tmp_path):
+    made = study(data, full(learning_rate=1e-3))
+    (tmp_path / "a.csv").write_text('id,text\n1,"He said ""THE  secret"" of w7 is forty two"\n')
+    (tmp_path / "b.csv").write_text("id,text\n1,nothing\n")
+    files = [tmp_path / name for name in ("a.csv", "b.csv", "none.csv", "a.csv")]
+    assert files_with(['said "the secret" of'], files) == [tmp_path / "a.csv"]
+    assert files_with(["", "else"], files) == []
+    task = made.recipe.task
+    (known,) = {each["id"] for of in (task.pool(), task.splits().dev, task.splits().test) for each in of if each["text"] == SECRET}
+    assert texts_of(made, Wanted(id=known)) == [SECRET]
+    assert texts_of(made, Wanted(text="a b")) == ["a b"]
 
 
 STUDY = """

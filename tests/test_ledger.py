@@ -503,6 +503,20 @@ def test_a_person_ends_the_waiting_at_once(patient):
         ledger.results()
 
 
+def test_a_full_server_is_waited_for_as_one_that_is_away_and_a_full_disk_of_ours_is_not():
+    from sqlalchemy.exc import OperationalError
+
+    driver = Exception("could not extend file: No space left on device")
+    driver.pgcode = "53100"
+    for url, full in (("postgresql://host/name", False), ("sqlite:////tmp/x.db", True)):
+        if full:
+            driver = sqlite3.OperationalError("database or disk is full")
+            driver.sqlite_errorcode = sqlite3.SQLITE_FULL
+        with pytest.raises(Away) as caught, faults.mapped(url):
+            raise OperationalError("INSERT", {}, driver)
+        assert caught.value.full is full
+
+
 @pytest.mark.parametrize(
     "error, state, is_passing",
     [
@@ -513,6 +527,10 @@ def test_a_person_ends_the_waiting_at_once(patient):
         ("terminating connection due to administrator command", "57P01", True),
         ("deadlock detected", "40P01", True),
         ("FATAL:  sorry, too many clients already", None, True),
+        ("FATAL:  could not write init file", None, True),
+        ("could not extend file: No space left on device", "53100", True),
+        ("terminating connection due to idle-in-transaction timeout", "25P03", True),
+        ("canceling statement due to lock timeout", "55P03", True),
         ('FATAL:  password authentication failed for user "me"', None, False),
         ('FATAL:  database "x" does not exist', None, False),
         ('relation "studies" does not exist', "42P01", False),

@@ -60,6 +60,15 @@ def test_layers_that_look_at_a_window_are_left_alone(name: str, more: dict[str, 
     assert packing.layers_of(built(name, **more)) is None
 
 
+def test_a_method_that_looks_for_a_word_in_each_row_is_left_alone() -> None:
+    from peft import LoraConfig, get_peft_model
+
+    how: dict[str, Any] = {"task_type": "CAUSAL_LM", "target_modules": "all-linear", "r": 2}
+    assert packing.layers_of(get_peft_model(built("Llama", num_key_value_heads=1), LoraConfig(**how))) is not None
+    alora = LoraConfig(**how, alora_invocation_tokens=[5])
+    assert packing.layers_of(get_peft_model(built("Llama", num_key_value_heads=1), alora)) is None
+
+
 def test_a_layer_in_which_rows_meet_is_found_out() -> None:
     class Mixing(torch.nn.Module):
         def __init__(self, inner: Any) -> None:

@@ -30,11 +30,19 @@ ROOMS = [
     "tests/README.md",
     "tests/benchmarks/README.md",
 ]
-_spec = importlib.util.spec_from_file_location("engine", ROOT / "tests" / "benchmarks" / "engine.py")
-assert _spec
-assert _spec.loader
-engine = importlib.util.module_from_spec(_spec)
-_spec.loader.exec_module(engine)
+
+
+def benchmark(name: str) -> Any:
+    """A script of `benchmarks/`, as a module."""
+    spec = importlib.util.spec_from_file_location(name, ROOT / "tests" / "benchmarks" / f"{name}.py")
+    assert spec
+    assert spec.loader
+    made = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(made)
+    return made
+
+
+engine = benchmark("engine")
 
 NOT_OURS = {"--no-deps", "--help", "--quiet", "--no-progress"}
 """Options of pip, and those of all commands, which their help tells once."""
@@ -520,6 +528,15 @@ def test_the_table_of_the_loop_is_made_of_medians_within_rounds() -> None:
     assert profiles["chat"]["N1"] is None
     table = engine.table_of({"profiles": profiles, "summary": summary})
     assert "| full and LoRA, chat | void | 2.0 (1.0 to 2.0) | 1.0 (0.8 to 1.5) | 1.0 (1.0 to 1.5) | 1.0 (1.0 to 2.0) |" in table
+
+
+@pytest.mark.parametrize("name", ["scale", "chaos"])
+def test_many_workers_on_one_ledger_are_told_as_they_were_measured(name: str) -> None:
+    room = text_of("tests/benchmarks/README.md")
+    if not (RESULTS / f"{name}.json").exists():
+        assert f"results/{name}.json" not in room
+        return
+    assert benchmark(name).table_of(results(name)) in room
 
 
 def test_budgets_restarts_and_forecasts_are_those_of_the_records() -> None:

@@ -22,6 +22,8 @@ from commands import here
 from workbench.cli.serve import _token
 from workbench.errors import UsageError
 from workbench.ledger import Ledger
+from workbench.process import this_process
+from workbench.serving.log import Entry, Log
 from workbench.watching import history
 
 STUDY = """
@@ -139,6 +141,49 @@ def test_what_is_served_is_what_the_sweep_put_on_record(swept_texts: Swept) -> N
     assert last == ["usage", "stop"]  # the energy up to its end, and that it was no crash
     with socket.socket() as probe:
         assert probe.connect_ex(("127.0.0.1", port)) != 0
+
+
+@pytest.mark.slow
+def test_a_form_is_deployed_and_stands_beside_the_original_in_serving(swept_texts: Swept) -> None:
+    made, _ = said(swept_texts, "deploy", "my.py", "--name", "small", "--as", "int8", "--tolerance", "30", "--json")
+    best = max(swept_texts.results, key=lambda r: r.scores["accuracy"])
+    assert (made["form"], made["evidence"]["form"], made["recipe_id"]) == ("int8", "int8", best.recipe_id)
+    record, _ = said(swept_texts, "front", "my.py", "--json")
+    (point,) = [p for p in record["points"] if p["recipe_id"] == best.recipe_id]
+    (form,) = point["forms"]
+    assert (form["form"], form["score"]) == ("int8", made["evidence"]["score"])
+    assert form["usd_per_1000_predictions"] == pytest.approx(made["evidence"]["usd_per_1000"])
+    assert form["usd_per_1000_predictions"] * form["speedup"] == pytest.approx(point["usd_per_1000_predictions"])
+    shown, _ = said(swept_texts, "front", "my.py", "--load", "1")
+    assert re.search(rf"{best.trial} .* int8 ", shown)
+    # The same model in another form is another version.
+    plain, _ = said(swept_texts, "deploy", "my.py", "--name", "small", "--no-check", "--json")
+    assert (plain["number"], plain["new"], plain["form"]) == (2, True, "torch")
+
+
+@pytest.mark.slow
+def test_right_answers_give_the_score_in_use_beside_that_of_the_sweep(swept_texts: Swept) -> None:
+    made, _ = said(swept_texts, "deploy", "my.py", "--name", "used", "--json")
+    samples = next(r.samples for r in swept_texts.results if r.recipe_id == made["recipe_id"])
+    about = {"model": "used", "version": made["number"], "model_id": made["model_id"]}
+    log = Log(swept_texts.folder / ".workbench/serving/used.jsonl", about, {"words": "numbers"})
+    log.event("start", process=this_process(), evidence=made["evidence"])
+    labels, scores = ([*each] for each in zip(*[(s["prediction"][0][0], s["prediction"][1]) for s in samples], strict=True))
+    rows = [{"words": s["example"]["words"], "id": f"row-{place}"} for place, s in enumerate(samples)]
+    log.write(Entry("r", 64, 0.1, 0.1, scores, labels), 200, 0.1, rows)
+    log.close()
+    right = ["no" if s["example"]["label"] == 0 else "yes it is" for s in samples]
+    (swept_texts.folder / "right.csv").write_text("id,label\n" + "".join(f"row-{i},{a}\n" for i, a in enumerate(right)))
+    found, _ = said(swept_texts, "feedback", "right.csv", "used", "--json")
+    quality = found["quality"][made["model_id"]]
+    assert (found["joined"], found["unknown"], quality["examples"]) == (16, 0, 16)
+    assert quality["value"] == pytest.approx(made["evidence"]["score"])  # the very examples that graded it
+    assert quality["low"] <= quality["value"] <= quality["high"]
+    told, _ = said(swept_texts, "watch", "used")
+    assert f"In use accuracy {quality['value']:.1f}" in told
+    assert "by 16 right answers, as" in told
+    (swept_texts.folder / "wrong.csv").write_text("id,label\nrow-0,maybe\n")
+    assert "'row-0' was answered by" in said(swept_texts, "feedback", "wrong.csv", "used", code=2)[1]
 
 
 @pytest.mark.slow

@@ -310,3 +310,11 @@ def test_ends_bound_all_samples(hole: Any, rng: random.Random) -> None:
         assert all(hole.contains(end) for end in hole.ends)
     else:
         assert drawn in hole.ends
+
+
+def test_a_condition_on_true_does_not_hold_of_1():
+    hole = Dimension("rate", Uniform(0.1, 1.0), when=(("flag", True),))
+    assert hole.exists({"flag": True})
+    assert not hole.exists({"flag": 1})
+    assert not hole.exists({})
+    assert Dimension("rate", Uniform(0.1, 1.0), unless=(("flag", True),)).exists({"flag": 1})

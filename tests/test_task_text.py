@@ -51,6 +51,7 @@ def test_texts_are_scored_by_kept_rules() -> None:
     assert found["chrf"] == pytest.approx(CHRF().corpus_score(GIVEN, [WANTED]).score)
     # The longest common words are 5 of 6 and 6, 3 of 4 and 5, 2 of 2 and 2, and none.
     assert found["rouge_l"] == pytest.approx(100 * (5 / 6 + 2 * 3 / 9 + 1 + 0) / 4)
+    assert text_scores([], []) == translation_scores([], []) == {}
     assert text_scores([" a b\n"], ["a b"])["exact_match"] == 100
     assert text_scores(["A b"], ["a b"])["exact_match"] == 0
 

@@ -72,6 +72,9 @@ def test_a_language_model_that_is_only_asked_teaches_an_encoder(tiny, tmp_path):
     assert "pretrain" not in last.usage
     assert last.labels == 8  # of which the two in front of its questions are the first
     assert len(lot(student).examples) <= 28  # what is no class is left out
+    # Examples that are chosen for each question have all been bought.
+    nearest = replace(teacher, task=MANY, method=few_shot(shots=2, choose="nearest"))
+    assert checkpoints(replace(student, pseudo=distil(nearest, most=20)))[-1].labels == 48
 
 
 def test_what_is_chosen_to_be_labelled_is_not_asked_about(tiny):

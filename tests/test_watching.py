@@ -11,12 +11,14 @@ from click.testing import CliRunner
 
 from workbench import prices
 from workbench.cli import cli
+from workbench.cli.feedback import _add
+from workbench.data import answers
 from workbench.errors import DataError, UsageError
 from workbench.formulations import Labelled
 from workbench.process import this_process
 from workbench.report import in_use
 from workbench.serving.log import Entry, Log
-from workbench.tasks import request
+from workbench.tasks import classification, request
 from workbench.watching import alarms, drift, feedback, history, reference, traits, use
 from workbench.watching.overview import overview
 
@@ -76,6 +78,14 @@ def test_a_doubled_rate_raises_an_alarm_within_the_stated_delay(tmp_path: Path) 
         if first is not None:
             assert first.after > first.before + 0.08
     assert late <= 3  # one of twenty is expected
+
+
+def test_a_class_that_becomes_rare_is_told_too(tmp_path: Path) -> None:
+    served(tmp_path / "a.jsonl", 0, [(0.5, 0.3, 0.2)] * 600 + [(0.15, 0.51, 0.34)] * 300)
+    first = alarms.watch(rows_of(tmp_path / "a.jsonl")).alarms[0]
+    assert (first.label, first.rose) == ("negative", False)
+    assert 600 < first.row < 800
+    assert first.after < first.before / 2
 
 
 @pytest.mark.slow
@@ -245,3 +255,43 @@ def test_inputs_are_logged_redacted_and_files_never(tmp_path: Path) -> None:
     (row,) = rows_of(tmp_path / "a.jsonl")
     assert (row.asked, row.answer) == ({"text": "I am [EMAIL]"}, "write to [EMAIL]")
     assert "QUJD" not in (tmp_path / "a.jsonl").read_text()
+
+
+STUDY = """
+from workbench import Recipe, Study, choice, full
+from workbench.tasks import classification
+
+study = Study(
+    Recipe(
+        task=classification("news.csv", train=choice(10, 20), dev=10, text="headline"),
+        model="tiny",
+        method=full(learning_rate=1e-3),
+        epochs=1,
+    ),
+    maximize="accuracy",
+)
+"""
+
+
+def test_answered_texts_become_labels_of_the_study(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    rows = [f"text number {i},{NAMES[i % 3]}\n" for i in range(60)]
+    Path("news.csv").write_text("headline,label\n" + "".join(rows))
+    Path("my.py").write_text(STUDY)
+
+    def row(number: int, asked: Any) -> history.Row:
+        return history.Row(0.0, "m-1", f"row-{number}", "neutral", 0.9, 5, asked, None)
+
+    joined = [
+        (row(1, {"text": "a new one"}), "negative"),
+        (row(2, {"text": "text number 3"}), "positive"),
+        (row(3, None), "neutral"),
+    ]
+    assert _add("my.py", joined, NAMES) == 1  # one has a label already, and of one the text was not logged
+    (kept,) = answers.given("news.csv")
+    assert {"headline": "a new one", "label": "negative"}.items() <= kept.items()
+    assert _add("my.py", joined, NAMES) == 0
+    with pytest.raises(UsageError, match=r"texts of these rows are not in the log.*--log-inputs"):
+        _add("my.py", [(row(3, None), "neutral")], NAMES)
+    task = classification("news.csv", train=20, dev=10, text="headline")
+    assert [example["text"] for example in task.pool() or ()][-1] == "a new one"  # bought last

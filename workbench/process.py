@@ -6,6 +6,7 @@ import contextlib
 import functools
 import hashlib
 import os
+import re
 import shlex
 import socket
 import sys
@@ -35,8 +36,20 @@ def lives(record: Mapping[str, Any]) -> bool | None:
 
 
 def command_line() -> str:
-    """The command as it was typed, flags included, quoted for a shell."""
-    return shlex.join(["workbench", *sys.argv[1:]])
+    """The command as it was typed, flags included, quoted for a shell, without passwords: it is put on record."""
+    return shlex.join(["workbench", *map(without_secrets, sys.argv[1:])])
+
+
+_SECRETS = (
+    re.compile(r"(?<=[^/]//)([^/\s:@]*):[^\s]*@"),  # of a user
+    re.compile(r"(?i)(?<=[?&])([^=&\s]*(?:password|passwd|secret|token|passfile|key)[^=&\s]*)=[^&\s]*"),
+)
+
+
+def without_secrets(text: str) -> str:
+    """A text in which the addresses have no passwords and tokens: `postgresql://me:***@host/name`."""
+    text = _SECRETS[0].sub(r"\1:***@", text)
+    return _SECRETS[1].sub(r"\1=***", text)
 
 
 SPIN_COUNT = "3000"

@@ -158,13 +158,11 @@ class Dimension:
     barred: tuple[tuple[tuple[str, Value], Value], ...] = ()
 
     def exists(self, settings: Mapping[str, Value]) -> bool:
-        chosen = settings.items()
-        return all(each in chosen for each in self.when) and not any(each in chosen for each in self.unless)
+        return all(_has(settings, *each) for each in self.when) and not any(_has(settings, *each) for each in self.unless)
 
     def given(self, settings: Mapping[str, Value]) -> Space:
         """The space, without the options that cannot stand beside these settings."""
-        chosen = settings.items()
-        out = [option for other, option in self.barred if other in chosen]
+        out = [option for other, option in self.barred if _has(settings, *other)]
         if not out or not isinstance(self.space, Choice):
             return self.space
         return Choice(tuple(option for option in self.space.options if label(option) not in out))
@@ -295,6 +293,10 @@ def is_number(value: Any) -> bool:
 def is_whole(value: Any) -> bool:
     """Whether a value is an int. True and False are none here."""
     return isinstance(value, int) and not isinstance(value, bool)
+
+
+def _has(settings: Mapping[str, Value], name: str, value: Value) -> bool:
+    return name in settings and _same(settings[name], value)
 
 
 def _same(setting: Value, name: Value) -> bool:

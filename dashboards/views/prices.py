@@ -94,7 +94,8 @@ def _row(each: Elsewhere) -> dict[str, Any]:
 
 
 def _explain(c: Context, found: Sequence[Elsewhere]) -> None:
-    left_out = len(prices.load()) - len(found)
+    # The offer of this page need not be one of the book's.
+    left_out = len({offer.id for offer in (*prices.load(), c.view.offer)}) - len(found)
     notes = sorted({each.usd.note for each in found if each.usd.note})
     text = "US$ are those of the GPUs that a run holds, by the second: rounding and whole machines are not in them."
     if notes:

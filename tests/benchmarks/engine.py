@@ -229,6 +229,36 @@ def memory_over_runs(job: Any, runs: int) -> dict[str, Any]:
     }
 
 
+def asked_costs(writer: str, examples: int) -> dict[str, float]:
+    """Seconds of asking a language model about examples, by how likely it finds each of eleven answers behind four examples.
+
+    It is asked as it is; with the beginning that all prompts share read in every row; and with each answer in a pass of its own
+    behind a whole prompt, as a plain loop has it.
+    """
+    from unittest import mock
+
+    from workbench import Recipe, few_shot, training
+    from workbench.meter import Meter
+    from workbench.objectives import likelihood, prompts
+    from workbench.tasks import classification
+
+    task = classification("pytopics", train=64, dev=examples, test=8, max_length=64)
+    recipe = Recipe(task=task, model=writer, method=few_shot(shots=4, read="likelihood"), epochs=0)
+    found: dict[str, Any] = {"examples": examples}
+    changes: dict[str, Any] = {
+        "ours": contextlib.nullcontext(),
+        "ours without a shared beginning": mock.patch.object(prompts, "WORTH_A_PASS", 1 << 60),
+        "an answer a pass": mock.patch.object(likelihood, "cache_of", return_value=None),
+    }
+    with Meter() as meter:
+        for name, change in changes.items():
+            with change:
+                *_, last = training.train(recipe, meter=meter)
+            found[name] = last.usage["evaluate"].seconds
+            found[f"accuracy, {name}"] = last.scores["accuracy"]
+    return found
+
+
 def rounds_of(jobs: Sequence[Any], deadline: float, least: int) -> list[dict[str, Any]]:
     """Run every arm of every job, round by round, until the time is over: one row an arm, job and round."""
     from engine_arms import arms_of
@@ -346,6 +376,7 @@ def main() -> None:
     options.add_argument("--encoder", default="minilm-l3")
     options.add_argument("--writer", default="smollm2-135m", help="a language model; nothing: none")
     options.add_argument("--runs", type=int, default=200, help="of which resident memory is followed")
+    options.add_argument("--asked", type=int, default=24, help="examples that a language model is asked about")
     options.add_argument("--only", default="", help="jobs whose name holds this, without fixed costs")
     options.add_argument("--table", action="store_true", help="print the table of the record, and do nothing else")
     options.add_argument("--fixed", default="", help=argparse.SUPPRESS)
@@ -396,6 +427,7 @@ def _measured(folder: Path, chosen: argparse.Namespace, deadline: float) -> dict
     _leave_imports_out_of_collections()  # as a sweep does
     small = min(jobs, key=lambda job: (job.profile != "chat", not job.name.startswith("lora")))
     memory = memory_over_runs(small, chosen.runs) if chosen.runs else None
+    asked = asked_costs(chosen.writer, chosen.asked) if chosen.writer and chosen.asked else None
     for job in jobs:  # whatever a process does once is done before anything is timed
         if job.profile in ("chat", "generation"):
             _warmed(job)
@@ -420,6 +452,7 @@ def _measured(folder: Path, chosen: argparse.Namespace, deadline: float) -> dict
         "rounds": 1 + max(row["round"] for row in rows),
         "fixed_seconds": fixed,
         "memory": memory,
+        "asked_seconds": asked,
         "profiles": over_profiles(rows, summary),
         "summary": summary,
         "rows": rows,

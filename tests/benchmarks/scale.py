@@ -7,6 +7,8 @@ server on the same cores: what they lose is an upper bound of what they would lo
 `--run-seconds`, and 15 s of up to eight workers. Where that is less than a minute the share of a worker's time that is lost is
 that of a minute all the same: seconds lost for a result, over these and sixty; the load is then so much higher.
 
+The tables that are printed at the end are those of README.md.
+
     python tests/benchmarks/scale.py [--workers 1 8 64 256] [--seconds 60] [--run-seconds 60]
                                      [--held 1000 10000 100000 1000000] [--out results/scale.json]
 """
@@ -27,8 +29,6 @@ from dataclasses import replace
 from importlib import metadata
 from pathlib import Path
 from typing import Any
-
-os.environ["OMP_NUM_THREADS"] = os.environ["OPENBLAS_NUM_THREADS"] = "1"  # workers are many: none has the machine to itself
 
 sys.path.insert(0, str(Path(__file__).parents[1]))
 
@@ -292,6 +292,32 @@ def growth(held: int, of: Study, database: Server) -> dict[str, Any]:
     }
 
 
+def table_of(record: dict[str, Any]) -> str:
+    """The tables of `tests/benchmarks/README.md`."""
+
+    def ms(times: dict[str, float] | None) -> str:
+        return "–" if times is None else ", ".join(f"{1000 * times[q]:,.0f}" for q in ("p50", "p95", "p99"))
+
+    lines = [
+        "| workers | results a second | a write, ms | a lease, ms | a decision, with the wait for it, ms | lost of a minute |",
+        "|---|---|---|---|---|---|",
+    ]
+    for each in record["workers"]:
+        times = " | ".join(ms(each[f"{name}_seconds"]) for name in ("write", "lease", "decision"))
+        lines.append(
+            f"| {each['workers']} | {each['results_per_second']:.2f} | {times} | {100 * each['lost_share_of_a_minute']:.1f} % |"
+        )
+    lines += [
+        "",
+        "| results held | a write, ms | a lease, ms | what is new, ms | the front by its values, s | all by parts, s |",
+        "|---|---|---|---|---|---|",
+    ]
+    for each in record["growth"]:
+        times = " | ".join(ms(each[f"{name}_seconds"]) for name in ("write", "lease", "read_what_is_new"))
+        lines.append(f"| {each['held']:,} | {times} | {each['front_by_sql_seconds']:.1f} | {each['read_in_parts_seconds']:.0f} |")
+    return "\n".join(lines)
+
+
 def main() -> None:
     """Make all rows and write the figures."""
     options = argparse.ArgumentParser()
@@ -302,6 +328,7 @@ def main() -> None:
     options.add_argument("--held", type=int, nargs="*", default=[1_000, 10_000, 100_000, 1_000_000])
     options.add_argument("--processes", type=int, default=8)
     chosen = options.parse_args()
+    os.environ["OMP_NUM_THREADS"] = "1"  # of the processes that are started: workers are many, and none has the machine to itself
     from workbench.testing import tiny_model
 
     rows, grown = [], []
@@ -330,7 +357,7 @@ def main() -> None:
     }
     chosen.out.parent.mkdir(parents=True, exist_ok=True)
     chosen.out.write_text(json.dumps(record, indent=1) + "\n", encoding="utf-8")
-    print(json.dumps({"workers": rows, "growth": grown}, indent=1))
+    print(table_of(record))
 
 
 def _ratio(grown: list[dict[str, Any]]) -> float | None:

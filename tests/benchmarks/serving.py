@@ -1,12 +1,13 @@
 """What serving takes: latency, requests a second and US$ for 1,000 predictions under load on loopback, of one model in torch
 (float32), in ONNX and in eight bits, beside a naive server of the same model (`naive_server.py`).
 
-Two models are made, LoRA on minilm-l2 merged by neither: `questions`, of long rows, and `opinions`, of short texts. Each is served
+Two models are made, LoRA on minilm-l2: `opinions`, of short texts, and `questions`, of long rows. Each is served
 in turn by `workbench.serving`, a request being one row; clients wait for an answer before they send the next row. `answers` is the
 share of the dev set's rows that are answered as by the naive server. Then, of the short texts in eight bits: the watch's cost, by
 pairs of seconds with and without; memory over 10,000 requests; three adapters on one base beside one; and kill -9 under load.
 
-    python tests/benchmarks/serving.py [--seconds 15] [--requests 10000] [--tasks opinions questions] [--out results/serving.json]
+    python tests/benchmarks/serving.py [--seconds 15] [--requests 10000] [--tasks opinions questions]
+        [--parts load watch memory adapters killed] [--out results/serving.json]
 """
 
 import argparse
@@ -39,6 +40,7 @@ from workbench.tasks import classification, question_answering
 from workbench.training import train
 
 CONCURRENCIES = (1, 8, 64)
+PARTS = ("load", "watch", "memory", "adapters", "killed")
 LORA = {"learning_rate": 2e-3, "r": 8, "lora_alpha": 32, "target_modules": "all-linear"}
 TASKS = {
     "opinions": lambda: classification("opinions", train=256, dev=128, max_length=64),
@@ -327,7 +329,7 @@ def main() -> None:
     options.add_argument("--seconds", type=float, default=15.0, help="of each load")
     options.add_argument("--requests", type=int, default=10_000)
     options.add_argument("--tasks", nargs="+", default=[*TASKS], choices=TASKS)
-    options.add_argument("--only-load", action="store_true")
+    options.add_argument("--parts", nargs="+", default=PARTS, choices=PARTS)
     options.add_argument("--out", type=Path, default=HERE / "results" / "serving.json")
     asked = options.parse_args()
     began = time.time()
@@ -336,12 +338,19 @@ def main() -> None:
         found: dict[str, Any] = {"tasks": {}}
         for name in asked.tasks:
             of = made(subfolder(folder, name), name)
-            found["tasks"][name] = measure(of, asked.seconds)
-            if name == asked.tasks[0] and not asked.only_load:
-                found["watch"] = watch_cost(of, folder, 10, min(3.0, asked.seconds))
-                found["memory"] = memory(of, folder, asked.requests)
-                found["adapters"] = adapters(folder, name, min(2.0, asked.seconds))
-                found["killed"] = killed(of, folder)
+            if "load" in asked.parts:
+                found["tasks"][name] = measure(of, asked.seconds)
+            if name == asked.tasks[0]:
+                parts = {
+                    "watch": lambda: watch_cost(of, folder, 10, min(3.0, asked.seconds)),  # noqa: B023  called now
+                    "memory": lambda: memory(of, folder, asked.requests),  # noqa: B023
+                    "adapters": lambda: adapters(folder, name, min(2.0, asked.seconds)),  # noqa: B023
+                    "killed": lambda: killed(of, folder),  # noqa: B023
+                }
+                for part, run in parts.items():
+                    if part in asked.parts:
+                        found[part] = run()
+                        print(part, json.dumps(found[part]), file=sys.stderr, flush=True)
     names = ("torch", "transformers", "mlflow", "onnxruntime", "onnx", "peft", "fastapi", "uvicorn")
     found["machine"] = {"processor": platform.processor() or platform.machine(), "cpus": os.cpu_count()}
     found["versions"] = {name: metadata.version(name) for name in names} | {"python": platform.python_version()}

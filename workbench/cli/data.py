@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from typing import Any
 
 import click
 
@@ -18,20 +19,14 @@ from workbench.cli.common import (
     say_next,
     waiting,
 )
-from workbench.quality import Card, cards
+from workbench.quality import Card, cards, words
 from workbench.quantities import many
 
 SHOWN = 10
 """Rows of a kind that are shown; `--json` has all."""
 
-PARTS = {
-    "lengths": "lengths",
-    "classes": "classes",
-    "groups": "groups",
-    "near_duplicates": "near-duplicates",
-    "label_noise": "label noise",
-}
-"""Parts of a card that a task may lack, and what they are called."""
+WORDS = ("split", "model", "class", "group", "row", "label", "likelier")
+"""Columns of words; the others are numbers."""
 
 
 @click.command()
@@ -57,115 +52,53 @@ def data(study: str, as_json: bool) -> None:
 
 def _show(card: Card) -> None:
     """Print one card."""
-    console.print(f"{card.task} (data {card.digest})", style="bold", markup=False)
-    for note in card.notes:
+    console.print(words.title(card), style="bold", markup=False)
+    for note in words.warnings(card):
         messages.print(note, style="yellow", markup=False)
-    print_table(_splits(card))
-    for table in (_lengths(card), _counts(card.classes, "class"), _counts(card.groups, "group")):
-        if table is not None:
-            print_table(table)
-    for slip, meant in card.slips.items():
-        messages.print(
-            f"The class {slip!r} has few examples and looks like a slip of {meant!r}. Mend it in the data.",
-            style="yellow",
-            markup=False,
-        )
-    for line in dict.fromkeys(each.why for each in card.lengths if each.why):
-        messages.print(line, style="yellow", markup=False)
-    _show_repeats(card)
-    _show_noise(card)
-    for part, why in card.does_not_apply.items():
-        messages.print(f"No {PARTS[part]}: {why}", style="dim", markup=False)
+    print_table(_table([{"split": split, "examples": f"{count:,}"} for split, count in card.splits.items()]))
+    if card.lengths:
+        print_table(_table([_told(row) for row in words.length_rows(card)], "\nTokens of an example"))
+    for counts, what in ((card.classes, "class"), (card.groups, "group")):
+        if counts is not None:
+            print_table(_counts(words.count_rows(counts, what), what))
+    if card.repeats is not None:
+        console.print("\nNear-duplicates", style="bold")
+        for line in words.repeats_text(card):
+            console.print(line, markup=False)
+        pairs = words.pair_rows(card)
+        for pair in pairs[:SHOWN]:
+            console.print(f"  {pair['split']}: {pair['row']} = {pair['of split']}: {pair['is like']}", markup=False)
+        _more(len(pairs), "pair")
+    if card.noise is not None:
+        console.print("\nLabel noise", style="bold")
+        for line in words.noise_text(card):
+            console.print(line, markup=False)
+        suspects = words.suspect_rows(card)
+        if suspects:
+            print_table(_table(suspects[:SHOWN]))
+        _more(len(suspects), "row")
+    for line in words.missing(card):
+        messages.print(line, style="dim", markup=False)
 
 
-def _splits(card: Card) -> Table:
-    table = Table()
-    for name in ("split", "examples"):
-        table.add_column(name, justify="left" if name == "split" else "right")
-    for split, count in card.splits.items():
-        table.add_row(split, f"{count:,}")
+def _told(row: Mapping[str, Any]) -> dict[str, str]:
+    return {name: value if isinstance(value, str) else f"{value:,.0f}" for name, value in row.items()}
+
+
+def _counts(rows: Sequence[Mapping[str, str]], what: str) -> Table:
+    """Return a table of the commonest and the rarest, or of all where they are few."""
+    few = len(rows) <= 2 * SHOWN
+    more = "" if few else f", the {SHOWN} commonest and the {SHOWN} rarest of {len(rows):,}"
+    return _table(rows if few else [*rows[:SHOWN], *rows[-SHOWN:]], f"\nExamples of each {what}{more}")
+
+
+def _table(rows: Sequence[Mapping[str, str]], title: str | None = None) -> Table:
+    table = Table(title=title)
+    for name in rows[0] if rows else ():
+        table.add_column(name, justify="left" if name in WORDS else "right")
+    for row in rows:
+        table.add_row(*row.values())
     return table
-
-
-def _lengths(card: Card) -> Table | None:
-    if not card.lengths:
-        return None
-    table = Table(title="\nTokens of an example")
-    for name in ("model", "split", "shortest", "median", "95 %", "longest", "cut", "cannot be given"):
-        table.add_column(name, justify="left" if name in ("model", "split") else "right")
-    for each in card.lengths:
-        sizes = (each.shortest, each.median, each.p95, each.longest, each.cut, each.missed)
-        table.add_row(each.model, each.split, *(f"{size:,.0f}" for size in sizes))
-    return table
-
-
-def _counts(counts: Mapping[str, Mapping[str, int]] | None, what: str) -> Table | None:
-    """Return how often each class or group occurs, the commonest of the first split first."""
-    if counts is None:
-        return None
-    names = list(dict.fromkeys(name for of_split in counts.values() for name in of_split))
-    shown = names if len(names) <= 2 * SHOWN else [*names[:SHOWN], *names[-SHOWN:]]
-    more = "" if shown == names else f", the {SHOWN} commonest and the {SHOWN} rarest of {len(names):,}"
-    table = Table(title=f"\nExamples of each {what}{more}")
-    table.add_column(what)
-    for split in counts:
-        table.add_column(split, justify="right")
-    for name in shown:
-        table.add_row(name, *(_share(of_split.get(name, 0), of_split) for of_split in counts.values()))
-    return table
-
-
-def _share(count: int, of_split: Mapping[str, int]) -> str:
-    total = sum(of_split.values())
-    return f"{count:,} ({100 * count / total:.1f} %)" if total else ""
-
-
-def _show_repeats(card: Card) -> None:
-    found = card.repeats
-    if found is None:
-        return
-    within = [f"{count:,} in {split}" for split, count in found.within.items() if count]
-    across = [f"{count:,} of {name.replace(' in ', ' say what others do in ')}" for name, count in found.across.items() if count]
-    console.print("\nNear-duplicates", style="bold")
-    if not within and not across:
-        console.print(f"No two examples say nearly the same (Jaccard index of at least {found.threshold}).")
-    if within:
-        console.print(f"Examples that nearly repeat an earlier one of their split: {', '.join(within)}.", markup=False)
-    if across:
-        console.print(f"Across splits: {', '.join(across)}. A score on those says little of new texts.", markup=False)
-    for pair in found.pairs[:SHOWN]:
-        here, there = card.place(pair.id) or pair.id, card.place(pair.other_id) or pair.other_id
-        console.print(f"  {pair.split}: {here} = {pair.other_split}: {there}", markup=False)
-    _more(len(found.pairs), "pair")
-
-
-def _show_noise(card: Card) -> None:
-    found = card.noise
-    if found is None:
-        return
-    console.print("\nLabel noise", style="bold")
-    if found.share is None:
-        console.print("Every class has too few examples to tell.")
-        return
-    share = f"{many(found.examples, 'label')} ({100 * found.share:.1f} %)"
-    console.print(f"About {found.wrong:,} of {share} look wrong, or could as well be others.")
-    console.print(
-        f"That is confident learning on embeddings of {card.noise_model}. The regression on them tells {found.accuracy:.0f} % of "
-        "the labels that it has not seen: the fewer, the rougher the estimate.",
-        markup=False,
-    )
-    if found.left_out:
-        console.print(f"{many(found.left_out, 'example')} of rare classes could not be looked at.")
-    if not found.suspects:
-        return
-    table = Table()
-    for name in ("row", "split", "label", "likelier", "probability of the label"):
-        table.add_column(name, justify="right" if "probability" in name else "left")
-    for each in [*card.suspects()][:SHOWN]:
-        probability = f"{100 * each['probability']:.1f} %"
-        table.add_row(each["row"] or each["id"], each["split"], each["given"], each["likelier"], probability)
-    print_table(table)
-    _more(len(found.suspects), "row")
 
 
 def _more(count: int, noun: str) -> None:

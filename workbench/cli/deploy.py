@@ -24,7 +24,7 @@ from workbench.cli.common import (
     view_of,
     waiting,
 )
-from workbench.cli.member import MemberOptions, member_of, member_options, warn_if_unconfirmed
+from workbench.cli.member import MemberOptions, member_of, member_options, note_form, warn_if_unconfirmed
 from workbench.cli.options import gathered
 from workbench.errors import UsageError
 from workbench.front.serving import serving
@@ -125,7 +125,7 @@ def deploy(asked: DeployOptions) -> None:
             f"Loaded from there it has {known.metric} {known.score:.1f} on the dev set again.", style="dim", markup=False
         )
     if "unknown" in (known.licence_model, known.licence_data):
-        text = f"Licence of {known.model}: {known.licence_model}; of the data: {known.licence_data}. See that you may use both so."
+        text = f"Licence of {known.model}: {known.licence_model}; of the data: {known.licence_data}. See that both allow it."
         messages.print(text, style="dim", markup=False)
     say_next(f"`workbench serve {name}`")
 
@@ -133,7 +133,7 @@ def deploy(asked: DeployOptions) -> None:
 def exported(member: Member, asked: DeployOptions, folder: Path) -> Member:
     """A member in the form that was asked for, with what is known of that; the ledger notes it."""
     form = packaging.export(member.recipe, member.weights, member.known, folder / packaging.ONNX_FILE, asked.form, asked.tolerance)
-    member.ledger.note_form(member.result.recipe_id, asdict(form))
+    note_form(asked, member, form)
     view = view_of(member.ledger.description, asked.platform, asked.label_usd)
     served = serving(member.result, view, form=form)
     usd = None if served is None else served.usd_per_1000.value

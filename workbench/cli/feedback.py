@@ -76,7 +76,9 @@ def feedback(file: Path, name: str | None, log: Path | None, study: str | None, 
             print_text(f"{model.use.model} {model.use.version}: {in_use.quality_text(model)}")
     messages.print("That is the score of the rows that were answered: choose those at random.", style="dim", markup=False)
     if study is not None:
-        say_next(f"add {added} to the numbers of train= in {study}, then `workbench sweep {study}`" if added else "nothing was new")
+        messages.print(f"{many(added, 'label')} of them new to the study, behind those that were there.", markup=False)
+        if added:
+            say_next(f"raise train= in {study} to all labels, which are {added:,} more now, then `workbench sweep {study}`")
     elif any(row.asked is not None for row, _ in joined):
         say_next("the same with --study FILE adds the texts to the study's labels")
 

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import contextlib
+import shutil
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -27,18 +29,33 @@ from workbench.cli.common import (
     tracking_option,
 )
 from workbench.cli.options import gathered
+from workbench.data import answers
 from workbench.errors import Refused, UsageError
 from workbench.ledger import Ledger, forgetting
 from workbench.quantities import many
 from workbench.report.text import describe
+from workbench.serving.registry import Registry
 from workbench.study import Study
+from workbench.study.tasks import largest_tasks
 from workbench.sweep import Unwritten
-from workbench.sweep.forgetting import Use, Wanted, held, shared_weights_of, unknown, uses, weights_of
+from workbench.sweep.forgetting import (
+    Use,
+    Wanted,
+    files_with,
+    held,
+    parents_of,
+    shared_weights_of,
+    texts_of,
+    unknown,
+    uses,
+    weights_of,
+)
 from workbench.tracking import default_uri
 
 BEYOND = (
     "Your own files were not touched. Take it out of them yourself: the results are then of other data, and left off the front.",
-    "What was copied elsewhere cannot be reached: packaged and deployed models, exports, back-ups, a data set's copy by the hub.",
+    "What was copied elsewhere cannot be reached: packaged models, exports, back-ups, a data set's copy by the hub, and the memory "
+    "of a dashboard, worker or server that is running.",
 )
 """What a user must know of where this command does not reach."""
 
@@ -71,8 +88,10 @@ def forget(options: ForgetOptions) -> None:
     """Say which results of the file STUDY used an example, and drop its text from what is kept here.
 
     Samples that hold it (--log-samples) go from the ledger and from MLflow's artifacts on this machine; a SQLite ledger is written
-    anew. Scores and bills stay. Weights that were trained on it are listed, and deleted with --weights. Your own data file is never
-    touched. Run it before you take the example out of the file: afterwards it cannot be known who used it. Again does no harm.
+    anew. Scores and bills stay. Weights that were trained on it are listed, those of models that others start from or are taught by
+    included, and deleted with --weights. Your own data file is never touched: it, files of labels, and deployed versions that hold
+    it still are named. Run it before you take the example out of the file: afterwards it cannot be known who used it. Again does no
+    harm.
     """
     wanted = Wanted(options.example, options.text)
     study, url = load_study(options.study), ledger_url(options.storage)
@@ -88,19 +107,29 @@ def forget(options: ForgetOptions) -> None:
         raise UsageError(f"no example of {options.study} is meant by that, and it has no results. Look at `workbench data`.")
     folder, shared = Path.cwd() / ".workbench" / study.name, shared_states(options.states, study.name)
     there = shared_weights_of(shared, used) if shared else []
+    with reading():
+        parents, needed = parents_of(study, results, wanted)
+        holders = [*map(str, needed), *map(str, files_with(texts_of(study, wanted), _files(options.study, study)))]
+    learned = {use.result.recipe_id for use in used if use.learned}
+    if learned and ledger is not None and ledger.mlflow_runs:
+        holders += Registry(options.tracking_uri or default_uri(Path.cwd())).of_recipes(learned)
     record: dict[str, Any] = {
         "study": study.name,
         "examples": found,
         "results": [_row(use) for use in used],
         "unknown": [result.trial for result in lost],
         **_dropped(url, options.tracking_uri or default_uri(Path.cwd()), wanted),
-        "weights": [str(path) for path in weights_of(folder, used)] + [f"{shared.shown}/{name}" for name in there if shared],
+        "weights": [str(path) for path in (*weights_of(folder, used), *parents)]
+        + [f"{shared.shown}/{name}" for name in there if shared],
+        "held_by": holders,
         "weights_deleted": options.weights,
         "beyond": [],
     }
     if options.weights:
         for path in weights_of(folder, used):
             path.unlink(missing_ok=True)
+        for path in parents:
+            shutil.rmtree(path) if path.is_dir() else path.unlink(missing_ok=True)
         for name in there:
             if shared is not None:
                 shared.drop(name)
@@ -109,6 +138,14 @@ def forget(options: ForgetOptions) -> None:
         print_json(record)
     else:
         _show(record, used, lost)
+
+
+def _files(file: str, study: Study) -> Iterator[Path]:
+    """Yield files of texts to label, and of labels, that belong to a study."""
+    yield Path(f"{Path(file).stem}.label.csv")
+    for task in largest_tasks(study):
+        with contextlib.suppress(UsageError):  # built-in data have none
+            yield answers.beside(str(getattr(task, "data", "")))
 
 
 def _row(use: Use) -> dict[str, Any]:
@@ -168,5 +205,7 @@ def _show(record: dict[str, Any], used: Sequence[Use], lost: Sequence[Any]) -> N
         console.print(f"  {path}", markup=False)
     if not files:
         console.print("No weights here learned from it.")
+    for holder in record["held_by"]:
+        messages.print(f"{holder} holds it still, and is yours to mend or to delete.", style="yellow", markup=False)
     for line in record["beyond"]:
         messages.print(line, style="dim", markup=False)

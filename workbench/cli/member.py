@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
@@ -13,6 +13,7 @@ from workbench.cli import complete
 from workbench.cli.common import (
     NUMBER,
     POSITIVE,
+    ledger_url,
     load_study,
     messages,
     no_such_run,
@@ -25,6 +26,7 @@ from workbench.cli.common import (
 )
 from workbench.errors import EnvironmentFault, Refused, UsageError
 from workbench.front.points import Points
+from workbench.ledger import Ledger
 from workbench.quantities import many, number
 from workbench.report import answers
 from workbench.report.records import find_run
@@ -33,7 +35,7 @@ from workbench.serving.evidence import Evidence
 from workbench.sweep import recipe_of
 
 if TYPE_CHECKING:
-    from workbench.ledger import Ledger
+    from workbench.front.serving import Form
     from workbench.result import Result
     from workbench.study import Recipe, Study
 
@@ -122,6 +124,14 @@ def member_of(asked: MemberOptions) -> Member:
     recipe = recipe_of(study, result)
     weights = _weights(asked, study, recipe, result, points.found)
     return Member(study, ledger, result, recipe, weights, evidence.of(result, recipe, points, ledger.name))
+
+
+def note_form(asked: MemberOptions, member: Member, form: Form) -> None:
+    """Have the ledger remember a form that a model was given; where it cannot be written that is told, and nothing is lost."""
+    try:
+        Ledger.find(member.ledger.name, ledger_url(asked.storage)).note_form(member.result.recipe_id, asdict(form))
+    except EnvironmentFault as error:
+        messages.print(f"What was measured of it is not kept: {error}", style="yellow", markup=False)
 
 
 def warn_if_unconfirmed(member: Member, study: str) -> None:

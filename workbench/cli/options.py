@@ -18,7 +18,7 @@ from typing import Any, TypeVar
 import click
 from click.core import ParameterSource
 
-from workbench import settings
+from workbench import process, settings
 from workbench.errors import UsageError
 from workbench.settings import OF_STUDIES, OPTIONS, variable
 
@@ -67,7 +67,9 @@ def check_address(ctx: click.Context, param: click.Parameter, value: str | None)
     """Return a database's URL if it looks like one. Whether it leads anywhere is found when it is opened. Raises BadParameter."""
     if value is not None and "://" not in value:
         example = "sqlite:///optuna.db or postgresql+psycopg2://user@host/name"
-        raise click.BadParameter(f"{value!r} is not a database URL. Use for instance {example}.", ctx, param)
+        raise click.BadParameter(
+            f"{process.without_secrets(value)!r} is not a database URL. Use for instance {example}.", ctx, param
+        )
     return value
 
 

@@ -19,7 +19,7 @@ from workbench.cli.common import (
     storage_option,
     waiting,
 )
-from workbench.cli.member import MemberOptions, member_of, member_options, warn_if_unconfirmed
+from workbench.cli.member import MemberOptions, member_of, member_options, note_form, warn_if_unconfirmed
 from workbench.cli.options import gathered
 from workbench.report.text import describe
 from workbench.serving import packaging
@@ -69,7 +69,7 @@ def package(asked: PackageOptions) -> None:
         made = packaging.package(member.recipe, member.weights, member.known, asked.to, asked.form, asked.tolerance)
     known = member.known
     if made.served is not None:
-        member.ledger.note_form(member.result.recipe_id, asdict(made.served))
+        note_form(asked, member, made.served)
     if asked.as_json:
         print_json({**asdict(made), "folder": str(made.folder), "evidence": known.to_json()})
         return

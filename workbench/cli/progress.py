@@ -96,7 +96,8 @@ class Progress(Observer):
             )
         elif result.status == "complete":
             epochs = f"{self._target:g} epoch{'' if self._target == 1 else 's'}"
-            at = f" at {result.epochs:g} of {epochs}" if self._target else ""
+            # One that went further before says nothing of this target.
+            at = f" at {result.epochs:g} of {epochs}" if self._target >= result.epochs > 0 else ""
             self._score = f"{self._view.maximize} {result.scores[self._view.maximize]:.1f}{at}"
             price = " and ".join(cost_text(self._view, result, name) for name in self._view.minimize)
             price += f" (contended; it took {duration(result.cold.seconds)})" if result.contended else ""

@@ -9,6 +9,7 @@ import sqlite3
 from collections.abc import Iterator
 from typing import Any
 
+from workbench import process
 from workbench.errors import EnvironmentFault
 from workbench.ledger.address import file_of
 from workbench.ledger.patience import Away
@@ -16,9 +17,9 @@ from workbench.ledger.patience import Away
 _SQLITE_BUSY = {sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED, sqlite3.SQLITE_IOERR}
 """Primary codes: others hold it, or its disk, which may be another machine's, failed."""
 
-_SQLSTATES = ("08", "40", "53", "57P", "55P03")
+_SQLSTATES = ("08", "40", "53", "57P", "55P03", "25P03")
 """Beginnings of the codes of what passes: connections cut, deadlocks, no more connections or memory, a server that starts or
-shuts down, a lock that was not given in time."""
+shuts down, a lock that was not given in time, a session that was ended because it stood still in the middle."""
 
 _DISK_FULL_STATE = "53100"
 
@@ -27,7 +28,8 @@ _MYSQL_CODES = {1040, 1053, 1205, 1213, 2002, 2003, 2006, 2013, 2055}
 
 _SERVER_PASSES = (
     *("starting up", "shutting down", "recovery", "not yet accepting", "terminating"),
-    *("too many", "remaining connection slots"),
+    *("too many", "remaining connection slots", "reserved for"),
+    *("could not write", "could not extend", "No space left"),  # its disk is full
 )
 """Words of a server that refuses a connection for a while; there is no code for that."""
 
@@ -44,8 +46,8 @@ def shown(url: str) -> str:
     if path is not None:
         return str(path)
     with contextlib.suppress(Exception):
-        return make_url(url).render_as_string(hide_password=True)
-    return url
+        return process.without_secrets(make_url(url).render_as_string(hide_password=True))
+    return process.without_secrets(url)
 
 
 @contextlib.contextmanager
@@ -72,7 +74,8 @@ def mapped(url: str) -> Iterator[None]:
 
 def _fault(url: str, detail: str, away: bool, full: bool, told: str = "") -> EnvironmentFault:
     text = f"the ledger {shown(url)} cannot be used: {detail}. {_advice(told or detail)}"
-    return Away(text, detail, full=full) if away or full else EnvironmentFault(text)
+    # A server's disk is not this one: nothing that could be dropped here makes room there, and somebody looks after it.
+    return Away(text, detail, full=full and file_of(url) is not None) if away or full else EnvironmentFault(text)
 
 
 def passes(error: BaseException) -> bool:
@@ -116,6 +119,7 @@ def _advice(detail: str) -> str:
         "no text or no JSON": "It is damaged, or another program has written into it: name another store with --storage.",
         "no such table": "It is another program's: name another store with --storage.",
         "does not exist": "Run `workbench sweep STUDY` first, or name another store with --storage.",
+        "permission denied": "Its role may only read, as `workbench front`, `status` and `dashboard` do: write as another one.",
         "module": "Install the database's Python driver.",
         "plugin": "Install the database's Python driver, or check the first word of the address.",
         "schema": "Use the Optuna that wrote it, or upgrade it with `optuna storage upgrade`.",

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import os
+import random
 import sqlite3
+import time
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -20,6 +22,9 @@ BUSY_SECONDS = 60
 
 _CONNECT_SECONDS = 10
 """How long a server may take to answer at all."""
+
+_OPENINGS = 8
+"""How often the tables of a new database are made, which other hosts may be making at the same moment."""
 
 _OPTIONS = {
     *("uri", "timeout", "mode", "cache", "immutable", "nolock", "vfs", "psow", "modeof"),
@@ -67,8 +72,10 @@ def sqlite_path(url: str) -> Path | None:
 
     try:
         parts = make_url(url)
-    except ArgumentError:
-        raise UsageError(f"--storage {url!r} is not a database URL. Use for instance {_EXAMPLES}.") from None
+    except (ArgumentError, ValueError):  # a port that is no number, too
+        raise UsageError(
+            f"--storage {process.without_secrets(url)!r} is not a database URL. Use for instance {_EXAMPLES}."
+        ) from None
     if parts.get_backend_name() != "sqlite":
         return None
     path, asked = file_of(url), url.partition("?")[2]
@@ -144,10 +151,14 @@ def _connect(url: str, engine_kwargs: dict[str, Any], create: bool) -> RDBStorag
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         try:
-            try:
-                storage = RDBStorage(address, engine_kwargs, skip_table_creation=not create)
-            except (IntegrityError, ProgrammingError):  # another host made the tables at this moment
-                storage = RDBStorage(address, engine_kwargs, skip_table_creation=not create)
+            for left in reversed(range(_OPENINGS)):
+                try:
+                    storage = RDBStorage(address, engine_kwargs, skip_table_creation=not create)
+                    break
+                except (IntegrityError, ProgrammingError):  # other hosts make the tables at this moment, one after another
+                    if not create or not left:
+                        raise
+                    time.sleep(random.uniform(0.0, 0.5))
         except RuntimeError as error:
             raise Incompatible(str(error)) from error
     storage.url = url

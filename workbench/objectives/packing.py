@@ -67,9 +67,11 @@ def layers_of(model: Any) -> Sequence[Any] | None:
     ]
     if getattr(text, "_attn_implementation", None) != "sdpa" or kinds != {"full_attention"} or any(windows):
         return None
-    # A method may make a token's change depend on all tokens of a pass.
-    if any(getattr(each.peft_type, "value", "") in OF_ALL_TOKENS for each in getattr(model, "peft_config", {}).values()):
-        return None
+    # A method may make a token's change depend on all tokens of a pass, or on where a row has a word
+    # that the trial's rows do not have (activated LoRA).
+    for each in getattr(model, "peft_config", {}).values():
+        if getattr(each.peft_type, "value", "") in OF_ALL_TOKENS or getattr(each, "alora_invocation_tokens", None):
+            return None
     from torch.nn import ModuleList
 
     found = [m for m in bare.modules() if isinstance(m, ModuleList) and len(m) == getattr(text, "num_hidden_layers", 0)]

@@ -6,6 +6,7 @@ encoder      the encoder whose embeddings tell likely labels, out of a study's m
 label_noise  how many labels are likely wrong, and which, by confident learning
 lengths      how many tokens the examples have for each model, and how many lose a part
 repeats      examples that say nearly the same, within a split and across splits
+words        a card in sentences and rows, for terminal and browser
 """
 
 from __future__ import annotations

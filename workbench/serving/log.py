@@ -19,6 +19,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from workbench.data import redaction
 from workbench.tasks import request
 from workbench.watching import history, reference, traits
@@ -117,7 +119,7 @@ class Log:
         self._model, self._asked, self._edges = dict(model), asked, edges
         self._finders = redaction.finders(redaction.KINDS) if inputs else None
         self._turn, self._began, self._server = threading.Lock(), time.perf_counter(), os.urandom(4).hex()
-        self._words, self._counted = self._no_words(), 0
+        self._words: list[np.ndarray] = []
         if path is not None:
             path.parent.mkdir(parents=True, exist_ok=True)
         self._path, self._most_bytes, self._start = path, most_bytes, b""
@@ -207,18 +209,11 @@ class Log:
     def _count_words(self, rows: Sequence[Mapping[str, Any]]) -> None:
         found = [vector for row in rows if (vector := traits.words(row, self._asked)) is not None]
         with self._turn:
-            for vector in found:
-                for counts, part in zip(self._words, reference.parts(vector, self._edges), strict=True):
-                    counts[part] += 1
-            self._counted += len(found)
-            if self._counted < WORDS_ROWS:
+            self._words += found
+            if len(self._words) < WORDS_ROWS:
                 return
-            counted, parts = self._counted, self._words
-            self._words, self._counted = self._no_words(), 0
-        self.event("words", rows=counted, parts=parts)
-
-    def _no_words(self) -> list[list[int]]:
-        return [[0] * reference.PARTS for _ in self._edges]
+            counted, self._words = self._words, []
+        self.event("words", rows=len(counted), parts=reference.counts(counted, self._edges))
 
 
 def _rounded(seconds: float | None) -> float | None:

@@ -7,7 +7,7 @@ from __future__ import annotations
 import contextlib
 import json
 import tempfile
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping
 from dataclasses import dataclass
 from importlib import metadata
 from pathlib import Path
@@ -192,6 +192,12 @@ class Registry:
             raise UsageError(f"the model {name!r} has no version {alias!r}. `workbench deploy` makes the first one its champion.")
         there = f" Those there: {', '.join(sorted(names))}." if names else " None is deployed yet: `workbench deploy STUDY`."
         raise UsageError(f"there is no model {name!r} in {store.named(self.uri)}.{did_you_mean(name, names) or there}")
+
+    def of_recipes(self, recipe_ids: Collection[str]) -> list[str]:
+        """The versions that some recipes made, as MLflow calls them: `models:/name/3`."""
+        with self._mapped():
+            found = self._client.search_model_versions()
+        return [f"models:/{each.name}/{each.version}" for each in found if each.tags.get(f"{_TAG}recipe_id") in recipe_ids]
 
     def fetch(self, version: Version, folder: Path) -> Path:
         """Copy a version's files into `folder`, and return where MLflow loads them from."""

@@ -65,7 +65,7 @@ def _run(path: Path) -> ModuleType:
         line = line_in(str(path), error)
         if line is None and isinstance(error, OSError):
             raise StudyError(f"{path} cannot be read: {error}.") from error
-        what = str(error) if isinstance(error, WorkbenchError) else _needed(error) or f"{said(error)}{_hint(error, module)}"
+        what = str(error) if isinstance(error, WorkbenchError) else _needed(error) or _unknown(error, module) or said(error)
         raise StudyError(f"{path}, line {line or '?'}: {what}") from error
     finally:
         sys.path.remove(folder)
@@ -109,10 +109,11 @@ def _needed(error: BaseException) -> str:
     return f"{owner}() needs {' and '.join(missing)}, e.g. {', '.join(examples)}."
 
 
-def _hint(error: BaseException, module: ModuleType) -> str:
-    """Python names an argument that a function does not know; say which was meant."""
-    mistake = re.search(r"(\w+)(?:\.__init__)?\(\) got an unexpected keyword argument '(\w+)'(?!.*Did you mean)", said(error))
-    owner = vars(module).get(mistake[1]) if mistake else None
-    if mistake is None or not callable(owner):
+def _unknown(error: BaseException, module: ModuleType) -> str:
+    """Which argument a call names that there is not, and which was likely meant; empty where it is another error."""
+    found = re.search(r"(\w+)(?:\.__init__)?\(\) got an unexpected keyword argument '(\w+)'", said(error))
+    owner = vars(module).get(found[1]) if found else None
+    if found is None or not callable(owner):
         return ""
-    return "." + did_you_mean(mistake[2], (name for name in inspect.signature(owner).parameters if name != "self"))
+    known = (name for name in inspect.signature(owner).parameters if name != "self")
+    return f"{found[1]}() has no argument {found[2]!r}.{did_you_mean(found[2], known)}"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -10,15 +11,17 @@ from typing import Any
 from workbench import training
 from workbench.data.tables import folded
 from workbench.errors import EnvironmentFault, UsageError, WorkbenchError
+from workbench.forecast import starts
 from workbench.formulations import Example
 from workbench.methods.base import FITTED
 from workbench.result import Result
 from workbench.study import Recipe, Study
 from workbench.study.tasks import largest_tasks
-from workbench.training import SharedFiles
+from workbench.training import SharedFiles, parent_store
 
-TRAINED, SHOWN, MAY, GRADED, TESTED = (
+TRAINED, INHERITED, SHOWN, MAY, GRADED, TESTED = (
     "trained on it",
+    "started from, or taught by, what was trained on it",
     "asked with it as an example",
     "may have trained on it",
     "graded by it",
@@ -37,7 +40,7 @@ class Use:
     @property
     def learned(self) -> bool:
         """Whether weights of its may hold something of the example."""
-        return bool({TRAINED, MAY} & {*self.how})
+        return bool({TRAINED, INHERITED, MAY} & {*self.how})
 
 
 @dataclass(frozen=True)
@@ -143,11 +146,78 @@ def _ways(recipe: Recipe, result: Result, wanted: Wanted) -> Iterable[str]:
             yield TRAINED
         if places and method.shots and (min(places) < method.shots or method.choose == "nearest"):
             yield SHOWN
+    if _holding(recipe, wanted):
+        yield INHERITED
     grading = [splits, *(other.splits() for other in recipe.also)]
     if result.scores and any(wanted.is_example(each) for of in grading for each in of.dev):
         yield GRADED
     if result.test_scores and any(wanted.is_example(each) for of in grading for each in of.test):
         yield TESTED
+
+
+def _holding(recipe: Recipe, wanted: Wanted) -> list[Recipe]:
+    """Of the recipes that a recipe starts from or is taught by, and so on, those whose models hold something of an example."""
+    found = []
+    asked = [recipe.teacher] if recipe.teacher is not None and recipe.teacher.method.bought != 0 else []
+    for before in (*recipe.parents, *asked):
+        inherited, method = _holding(before, wanted), before.method
+        # Of a teacher that is only asked, what stood before its questions.
+        last = method.shots if method.shots and method.choose != "nearest" else None
+        if inherited or any(wanted.is_example(each) for each in before.task.splits().train[:last]):
+            found.append(before)
+        found += inherited
+    return found
+
+
+def parents_of(study: Study, results: Sequence[Result], wanted: Wanted) -> tuple[list[Path], list[Path]]:
+    """Folders and files of the cache with models that the study's recipes start from or are taught by, and that learned from an
+    example: those that can be deleted, and those that a deployed model needs.
+
+    Raises what `Task.splits` raises.
+    """
+    found: dict[Path, bool] = {}
+    for recipe in _recipes(study, results):
+        for parent in _holding(recipe, wanted):
+            found |= parent_store.kept(parent)
+    return [path for path, needed in found.items() if not needed], [path for path, needed in found.items() if needed]
+
+
+def _recipes(study: Study, results: Sequence[Result]) -> Iterable[Recipe]:
+    """The recipes of Results, and all others of the study as far as they are listed: a parent may have been made for a run that
+    has no Result yet.
+    """
+    for settings in {tuple(sorted(result.settings.items())): result.settings for result in results}.values():
+        with contextlib.suppress(WorkbenchError):
+            yield study.resolve(settings)
+    for start, method in starts.methods_of(study):
+        with contextlib.suppress(WorkbenchError):
+            yield from starts.recipes(study, start, method)
+
+
+def texts_of(study: Study, wanted: Wanted) -> list[str]:
+    """The texts that are to be forgotten: the one that is given, or those of the example that is meant."""
+    if wanted.text is not None:
+        return [wanted.text]
+    found: dict[str, None] = {}
+    for task in largest_tasks(study):
+        splits = task.splits()
+        for each in (*(task.pool() or splits.train), *splits.dev, *splits.test):
+            if wanted.is_example(each) and task.inputs:
+                found |= dict.fromkeys(_texts(each[task.inputs[0]]))
+    return list(found)
+
+
+def files_with(texts: Sequence[str], files: Iterable[Path]) -> list[Path]:
+    """Those files that hold one of the texts, as they are read: case, blanks and how CSV quotes do not count."""
+    # CSV writes a quotation mark twice, JSON behind a backslash.
+    plain = [folded(text.replace('"', "")) for text in texts]
+    found = []
+    for file in dict.fromkeys(files):
+        if file.is_file():
+            content = folded(file.read_text(encoding="utf-8", errors="replace").replace('\\"', "").replace('"', ""))
+            if any(text in content for text in plain if text):
+                found.append(file)
+    return found
 
 
 def _reached(recipe: Recipe, result: Result, places: Sequence[int], examples: int) -> bool:

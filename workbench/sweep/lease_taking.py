@@ -74,7 +74,9 @@ class Decider:
         """
         context, before, token = self._context, self._work.lease, new_token()
         assert before is not None
-        if not context.unwritten.waits:
+        if context.unwritten.written():  # by the heartbeat: unread here, they would be taken for another worker's
+            self._work.read(hurried=True)
+        if not context.unwritten.waits and not context.unwritten.written():
             try:
                 with context.ledger.patience.hurried():
                     return context.ledger.lease(context.study, stub, token=token)

@@ -14,7 +14,12 @@ def text_scores(predictions: Sequence[str], references: Sequence[str]) -> dict[s
     Args:
         predictions: One text an example.
         references: The text that is wanted of each.
+
+    Returns:
+        The scores; nothing of no texts.
     """
+    if not predictions:
+        return {}
     from torchmetrics.functional.text import rouge_score
 
     exact = [given.strip() == wanted.strip() for given, wanted in zip(predictions, references, strict=True)]
@@ -35,7 +40,12 @@ def translation_scores(predictions: Sequence[str], references: Sequence[str], to
         predictions: One translation an example.
         references: The translation that is wanted of each.
         tokenize: sacreBLEU's tokeniser for BLEU: `13a`; `zh`, `ja-mecab`, `ko-mecab` for those languages.
+
+    Returns:
+        The scores; nothing of no translations.
     """
+    if not predictions:
+        return {}
     # sacreBLEU takes sets of references, each as long as the predictions, not a list a prediction.
     # And it sums n-grams over all of them: the mean over sentences is another score.
     texts = list(predictions), [list(references)]

@@ -15,8 +15,10 @@ from workbench.tasks import request
 from workbench.tasks.tables import TableTask
 from workbench.tasks.text_scores import signature, translation_scores
 
-TOKENIZERS = {"zh": "zh", "chinese": "zh", "ja": "char", "japanese": "char"}
-"""sacreBLEU's tokeniser for BLEU, by language; `13a` for all others. Japanese goes by characters: its own needs a dictionary."""
+TOKENIZERS = {"zh": "zh", "chinese": "zh", "ja": "char", "japanese": "char", "ko": "char", "korean": "char"}
+"""sacreBLEU's tokeniser for BLEU, by language; `13a` for all others. Japanese and Korean go by characters: their own tokenisers
+need dictionaries, and a score must not depend on what is installed.
+"""
 
 
 @dataclass(frozen=True, kw_only=True)

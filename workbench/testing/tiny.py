@@ -143,6 +143,15 @@ class TinyText(TinyTask):
             return Classification(_ANSWERS, _sentence, lambda example: [_answer(example)], max_length=16)
         return text_generation(kind, self, _sentence, _answer, max_new_tokens=8)
 
+    def class_names(self) -> Sequence[str]:
+        return _ANSWERS
+
+    def class_of(self, example: Example) -> str:
+        return _answer(example)
+
+    def with_class(self, example: Example, name: str) -> Example:
+        return {**example, "label": _ANSWERS.index(name)}
+
     def told(self, example: Example, prediction: str | Labelled) -> Example | None:
         said = prediction.labels[0] if isinstance(prediction, Labelled) else prediction
         return {**example, "label": _ANSWERS.index(said)} if said in _ANSWERS else None

@@ -31,11 +31,16 @@ from workbench.usage import Usage
 if TYPE_CHECKING:
     import torch
 
+    from workbench.training.resume_state import ResumeCache
+
 MOST_BYTES = 4 << 30
 """The most that is kept; the models that nobody has started from for the longest time are dropped first."""
 
 RECENT_SECONDS = 3600.0
 """A model that was started from within this time stays: a run may be about to read it."""
+
+STATE_BYTES = 2 << 30
+"""The most that states of unfinished parents take in the cache."""
 
 _RECORD = "record.json"
 
@@ -141,6 +146,27 @@ def kept_for_good(recipe: Recipe) -> str:
     if parent is not None:
         (folder_of(parent) / _KEPT).touch()
     return found
+
+
+def kept(parent: Recipe) -> dict[Path, bool]:
+    """What is kept here of a parent's model, made on whatever machine: folders, or the state of one that is unfinished; each with
+    whether a deployed model needs it. Raises as `cache.folder`.
+    """
+    found: dict[Path, bool] = {}
+    of = json.loads(json.dumps(parent.to_json()))
+    for folder in root().iterdir() if root().is_dir() else ():
+        with contextlib.suppress(OSError, ValueError, KeyError):
+            if json.loads((folder / _RECORD).read_bytes())["recipe"] == of:
+                found[folder] = (folder / _KEPT).exists()
+    state = states().path(parent.run_id)
+    return found | ({state: False} if state.is_file() else {})
+
+
+def states() -> ResumeCache:
+    """States of parents that are unfinished. Raises as `cache.folder`."""
+    from workbench.training.resume_state import ResumeCache  # which loads torch
+
+    return ResumeCache(root() / "states", STATE_BYTES)
 
 
 def write(

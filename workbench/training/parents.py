@@ -18,7 +18,6 @@ from workbench.result import label_order, merged_labels
 from workbench.study import Recipe
 from workbench.training import fisher, parent_store
 from workbench.training.parent_store import ParentRecord
-from workbench.training.resume_state import ResumeCache
 from workbench.training.tuning import Progress, Tuning
 from workbench.usage import Usage, Work, total
 
@@ -27,9 +26,6 @@ if TYPE_CHECKING:
 
 Train = Callable[..., Iterator["Checkpoint"]]
 """The loop, as `workbench.training.train`."""
-
-STATE_BYTES = 2 << 30
-"""The most that states of unfinished parents take in the cache."""
 
 STATE_SECONDS = 20.0
 """A parent's state is kept where so much training would be lost without it: writing it may take a second."""
@@ -77,7 +73,7 @@ def prepare(recipe: Recipe, train: Train, meter: Any, progress: Progress) -> Sta
         EnvironmentFault: The cache cannot be written to.
     """
     started = [each for of in (recipe, recipe.teacher) if of and (each := _prepare(of, train, meter, progress))]
-    if recipe.teacher is not None and recipe.teacher.method.labelled:  # asked behind examples, whose labels are bought
+    if recipe.teacher is not None and recipe.teacher.method.bought != 0:  # asked behind examples, whose labels are bought
         bought = {label_order(recipe.teacher.to_json()): len(recipe.teacher.task.splits().train)}
         progress.saw(bought)
         started.append(Started(Usage(), bought, Work(), []))
@@ -127,7 +123,7 @@ def _make(parent: Recipe, train: Train, meter: Any, progress: Progress) -> tuple
     """Train a parent and keep its model."""
     if parent.id in _failed:
         raise _failed[parent.id]
-    states = ResumeCache(parent_store.root() / "states", STATE_BYTES)
+    states = parent_store.states()
     state = states.find(parent.run_id)
     resume = state if state and state.epochs < parent.epochs else None
     last: Checkpoint | None = None

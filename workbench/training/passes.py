@@ -154,12 +154,13 @@ class Passes:
         if layers is None:
             return None, Usage()
         # What may change how layers look at tokens: the code of the model, and what is put into it.
-        key = (
-            type(flops.unwrapped(self.model)).__qualname__,
-            type(layers[0]).__qualname__,
-            self.recipe.method.kind,
-            self.where.type,
+        # Numbers (ranks, rates) change nothing about that.
+        method = self.recipe.method
+        settings = tuple(
+            (name, value if isinstance(value, (str, bool)) else None) for name, value in sorted(method.settings.items())
         )
+        bare = type(flops.unwrapped(self.model)).__qualname__
+        key = (bare, type(layers[0]).__qualname__, method.kind, settings, self.where.type)
         took = Usage()
         if key not in _proven:
             with contextlib.nullcontext() if window is None else window() as opened:

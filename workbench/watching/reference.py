@@ -75,9 +75,10 @@ def of(rows: Sequence[Mapping[str, Any]], predictions: Sequence[Any], asked: Map
     )
 
 
-def parts(vector: np.ndarray, edges: Sequence[Sequence[float]]) -> list[int]:
-    """In which part each number of a words' vector lies, 0 to `PARTS` - 1."""
-    return [int(np.searchsorted(of, value)) for of, value in zip(edges, vector, strict=True)]
+def counts(vectors: Sequence[np.ndarray], edges: Sequence[Sequence[float]]) -> list[list[int]]:
+    """How many words' vectors lie in each part, for each of their numbers."""
+    values = np.stack(vectors)
+    return [np.bincount(np.searchsorted(of, values[:, at]), minlength=len(of) + 1).tolist() for at, of in enumerate(edges)]
 
 
 def _quantiles(values: Sequence[float]) -> list[float]:

@@ -1,8 +1,8 @@
 """What serving costs as it really is: requests, latency, tokens, energy and US$, by model.
 
 US$ are those of the time for which a server was up, at the price of its machine: idle time is paid for too.
-Where a server answers with several models its time and energy are shared by the seconds that each computed.
-Energy that a second model took unseen is on nobody's bill here.
+Where a server answers with several models each has a log, with its part of the server's time and energy. What
+energy a second model took unseen is on nobody's bill here.
 """
 
 from __future__ import annotations
@@ -89,22 +89,13 @@ def _use(history: History, model: str, offer: Offer) -> Use:
     lines = [line for line in history.requests if line.get("model_id") == model]
     answered = [line for line in lines if line["status"] == 200]
     rows, busy = sum(line["rows"] for line in answered), seconds_of(answered)
-    up, energy, current = 0.0, 0.0, list[bool | None]()
-    known = bool(rows)
-    for server in history.servers:
-        share = _share(history, server.id, model, str(server.start["model_id"]))
-        if not share:
-            continue
-        up += share * server.uptime_seconds
-        used = [line.get("energy_j") for line in server.usage]
-        known = known and bool(used) and None not in used
-        own = share * _covered(server.usage, server.uptime_seconds) * (1 - _of_shadows(history, server))
-        energy += own * sum(each or 0.0 for each in used)
-        if server.start["model_id"] == model:
-            current.append(server.runs)
-    usd = _usd(up, energy if known else None, offer)
+    servers = [server for server in history.servers if server.start["model_id"] == model]
+    up, joules = sum(map(_up_seconds, servers)), [_joules(history, server) for server in servers]
+    energy = None if None in joules else sum(each for each in joules if each is not None)
+    current = [server.runs for server in servers]
+    usd = _usd(up, energy, offer)
     p50, p95, p99 = percentiles([line["seconds"] for line in answered])
-    full = _full(busy, rows, energy if known else None, offer)
+    full = _full(busy, rows, energy, offer)
     return Use(
         model=str(start["model"]),
         version=int(start["version"]),
@@ -124,7 +115,7 @@ def _use(history: History, model: str, offer: Offer) -> Use:
         model_seconds=busy,
         up_seconds=up,
         load_per_second=rows / up if rows and up else None,
-        energy_j=energy if known else None,
+        energy_j=energy,
         usd=usd,
         usd_per_1000=None if usd is None or not rows else 1000 * usd / rows,
         full_usd_per_1000=full,
@@ -144,19 +135,24 @@ def percentiles(seconds: Sequence[float]) -> tuple[float | None, float | None, f
     return float(found[0]), float(found[1]), float(found[2])
 
 
-def _share(history: History, server: str, model: str, started: str) -> float:
-    """A model's part of a server's computing; of one that never computed, all falls on what it was started for."""
-    lines = [line for line in history.requests if line["server"] == server]
-    all_of_them = seconds_of(lines)
-    if not all_of_them:
-        return float(model == started)
-    return seconds_of([line for line in lines if line.get("model_id") == model]) / all_of_them
+def _up_seconds(server: Server) -> float:
+    """Seconds of a server that fall on this log's model: of several models each has the part that its lines of usage state."""
+    read = _read_until(server)
+    return server.uptime_seconds * (sum(line["seconds"] for line in server.usage) / read if read else 1.0)
 
 
-def _covered(usage: Sequence[Line], up: float) -> float:
-    """By what energy is multiplied for the time behind the last reading, which a kill can leave out."""
-    read = sum(line["seconds"] for line in usage)
-    return max(1.0, up / read) if read else 1.0
+def _joules(history: History, server: Server) -> float | None:
+    """Joules of a server that fall on this log's model; None where they are unknown."""
+    read, used = _read_until(server), [float(line["energy_j"]) for line in server.usage if line.get("energy_j") is not None]
+    if not read or len(used) < len(server.usage):
+        return None
+    # After the last line of usage, which a kill can leave out, it consumed as before.
+    return sum(used) * server.uptime_seconds / read * (1 - _of_shadows(history, server))
+
+
+def _read_until(server: Server) -> float:
+    """Seconds from a server's start to its last line of usage; 0 before the first."""
+    return max((float(line["uptime_seconds"]) for line in server.usage), default=0.0)
 
 
 def _of_shadows(history: History, server: Server) -> float:
