@@ -6,16 +6,23 @@ import os
 import signal
 import subprocess
 import sys
+import textwrap
 import time
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
 
 from workbench import Recipe, full, peft, uncertainty
+from workbench.cli.workers import together
 from workbench.errors import Infeasible, UsageError
+from workbench.forecast import Typical
+from workbench.ledger import Ledger
+from workbench.study import load
+from workbench.sweep.job import opened
 from workbench.testing import TinyTask, TinyText, tiny_decoder, tiny_model
-from workbench.training import Checkpoint, Shards, sharding, train
+from workbench.training import Checkpoint, Progress, Shards, sharding, train
 
 torch = pytest.importorskip("torch")
 
@@ -67,6 +74,12 @@ def test_two_processes_learn_what_one_does_and_each_goes_on_from_the_others_stat
             for (found, weights), (own, whole, _) in zip(resumed, expected[1:], strict=True):
                 same(found, weights, own, whole)
             states.append(both[0][2])
+        progress = Progress()
+        segments = shards.train(made[1], progress=progress)
+        assert next(segments).step == alone[1][0][0].step
+        progress.leave = True  # as where the machine is taken away: all of them leave after the same step
+        assert next(segments, None) is None
+        assert progress.left is not None
         with pytest.raises(UsageError, match="one device"):
             next(shards.train(recipe(tmp_path, "decoder", LORA, weights="nf4")))
         wild = peft("lora", learning_rate=1e30, r=2, target_modules="all-linear")
@@ -86,6 +99,21 @@ def test_what_several_devices_cannot_hold_is_refused(tmp_path: Path) -> None:
     for bad in (recipe(tmp_path, "decoder", LORA, weights="nf4"), recipe(tmp_path, "encoder", FULL, acquire=uncertainty())):
         with pytest.raises(UsageError, match=r"one device|devices=1"):
             sharding.refuse(bad)
+
+
+def test_a_run_is_given_no_more_gpus_than_there_are() -> None:
+    assert together(["4", "5", "6", "7", "8"], 2) == ["4,5", "6,7"]
+    assert together(["0", "1"], 1) == ["0", "1"]
+    assert together([], 2) == []
+    job: Any = SimpleNamespace(meter=SimpleNamespace(devices=("one",)), devices=2)
+    with pytest.raises(UsageError, match="2 devices are to hold a run, and 1 can be seen"), opened(job):
+        pass
+
+
+def test_how_many_gpus_a_run_needs_is_told_by_its_memory() -> None:
+    known: dict[str, Any] = {"draws": 1, "seconds": None, "energy_j": None, "phases": {}, "labels": 0, "resident_bytes": 0}
+    for peak, gpu, expected in ((10.0, "L4", 1), (95.0, "L4", 2), (190.0, "L4", 3), (None, "L4", None), (190.0, None, None)):
+        assert Typical(**known, peak_memory_bytes=peak, memory_bytes=100, gpu=gpu).devices == expected
 
 
 SCRIPT = """
@@ -129,3 +157,33 @@ def _lives(pid: int) -> bool:
     with contextlib.suppress(OSError):
         return "Z" not in Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0]
     return False
+
+
+@pytest.mark.slow
+def test_a_sweep_of_two_devices_scores_as_one_of_one_does(tmp_path: Path, command: Any) -> None:
+    text = """
+        from dataclasses import dataclass
+        from workbench import Recipe, Study, choice, full
+        from workbench.testing import TinyTask
+
+        @dataclass(frozen=True)
+        class Own(TinyTask):
+            "A task of the study's own file."
+
+        method = full(learning_rate=choice(1e-4, 2e-4))
+        study = Study(
+            Recipe(task=Own(train=16, dev=8), model={model!r}, method=method, epochs=1, batch_size=8),
+            maximize="accuracy", minimize="seconds", trials=2,
+        )
+    """
+    model = recipe(tmp_path, "encoder", FULL).model
+    found = {}
+    for devices in (1, 2):
+        (tmp_path / f"with{devices}.py").write_text(textwrap.dedent(text).format(model=model))
+        code, _, told = command("sweep", f"with{devices}.py", "--devices", str(devices), "--yes")
+        assert code == 0, told
+        results = Ledger.open(load(Path(f"with{devices}.py")), "sqlite:///optuna.db").results()
+        assert {each.status for each in results} == {"complete"}
+        found[devices] = {each.settings["full.learning_rate"]: each.scores["dev_loss"] for each in results if each.epochs == 1}
+    assert found[2] == pytest.approx(found[1], abs=1e-5)
+    assert len(found[1]) == 2

@@ -221,6 +221,7 @@ OPTIONS = {
     "confirm_seeds": _WHOLE,
     "stop_below": _POSITIVE,
     "workers": _WHOLE,
+    "devices": _WHOLE,
     "sampler": _TEXT,
     "seed": _COUNT,
     "log_samples": _COUNT,

@@ -66,6 +66,7 @@ class SweepOptions(TrainingOptions):
         confirm_seeds: New seeds then.
         stop_below: Least growth that the next US$ is expected to buy; None is no bound.
         workers: Processes that work at once.
+        devices: GPUs that hold a run together.
         ray: The address of a cluster of Ray's that they work on; None: they work on this machine.
         log_samples: Examples that are put on record with each checkpoint.
         seed: Of the search.
@@ -78,6 +79,7 @@ class SweepOptions(TrainingOptions):
     confirm_seeds: int
     stop_below: float | None
     workers: int
+    devices: int
     ray: str | None
     log_samples: int
     seed: int
@@ -87,6 +89,10 @@ class SweepOptions(TrainingOptions):
         """When the sweep ends, if nothing is kept to confirm its front."""
         trials = stated("trials", self.trials, self.loaded)
         return replace(super().limits(), trials=trials, max_labels=self.max_labels, stop_below=self.stop_below)
+
+    def work(self) -> dict[str, Any]:
+        """How runs are made, as fields of a job."""
+        return {"workers": self.workers, "devices": self.devices, "log_samples": self.log_samples}
 
     def check(self, offer: Offer, label_usd: float) -> None:
         """Raise UsageError where the sampler cannot search this space, or cannot end as it is told
@@ -135,6 +141,14 @@ def sweep_options(command: F) -> F:
             flag_value="auto",
             metavar="[ADDRESS]",
             help="Work on a cluster of Ray's: a worker for each GPU, and for each machine without one. [ADDRESS: this one's]",
+        ),
+        setting(
+            "--devices",
+            type=count,
+            default=1,
+            show_default=True,
+            metavar="K",
+            help="GPUs that hold each run's model together, for one larger than a GPU; without GPUs as many processes.",
         ),
         setting(
             "--log-samples",
@@ -283,6 +297,9 @@ def _tell_and_ask(setup: Setup, asked: SweepOptions) -> None:
     to_come = (most_runs(setup.study, setup.limits.trials) or UNBOUNDED_RUNS) - made
     runs = max(1, to_come)  # where none may start, those begun may go on
     run = forecast.typical(setup.forecaster)
+    if run.devices is not None and run.devices > asked.devices:
+        text = f"A run is forecast to need the memory of {run.devices} of these GPUs: --devices {run.devices} has them hold it."
+        messages.print(text, style="yellow", markup=False)
     labels = max(labels_bought(results).values(), default=0)
     terms = forecast.Terms(Prices(setup.offer, setup.label_usd), same_machine=True)
     taken = forecast.of_runs(run, runs, terms, starts=1, labels_bought=labels)
@@ -303,7 +320,7 @@ def _worked(setup: Setup, asked: SweepOptions) -> tuple[Outcome, int]:
     _tell_and_ask(setup, asked)
     sweep_id, code = workers.new_sweep(), 0
     with setup.notebook(sweep_id) as notebook, setup.measured.meter, Progress(setup.view, setup.budget) as progress:
-        job = setup.job(notebook, progress, workers=asked.workers, log_samples=asked.log_samples, sweep=sweep_id)
+        job = setup.job(notebook, progress, **asked.work(), sweep=sweep_id)
         if asked.workers == 1 and asked.ray is None:
             outcome = work(job, sampler=asked.sampler, seed=asked.seed)
         else:
@@ -336,7 +353,9 @@ def launcher_of(asked: SweepOptions, setup: Setup) -> Launcher:
     """
     assert setup.forecaster is not None
     if asked.ray is None:
-        return LocalLauncher(asked.workers, workers.devices())
+        return LocalLauncher(asked.workers, workers.together(workers.devices(), asked.devices))
+    if asked.devices > 1:
+        raise UsageError("--devices is for the GPUs of one machine, and --ray places each worker on one. Leave one of them out.")
     needed = forecast.typical(setup.forecaster).peak_memory_bytes if not setup.measured.meter.devices else None
     launcher = RayLauncher(asked.ray, round(needed or 0), lambda text: messages.print(text, style="yellow", markup=False))
     others = sorted(launcher.hosts() - {socket.gethostname()})

@@ -100,7 +100,7 @@ def _joined(setup: Setup, asked: WorkerOptions, sweep_id: str) -> tuple[Outcome,
     messages.print(f"{'Beginning' if begins else 'Joining'} the sweep; this machine is {setup.offer.name}, at {rate} an hour.")
     with setup.notebook(sweep_id) as notebook, setup.measured.meter, Progress(setup.view, setup.budget) as progress:
         launcher = launcher_of(asked, setup) if asked.workers > 1 or asked.ray is not None else None
-        job = setup.job(notebook, progress, workers=asked.workers, log_samples=asked.log_samples, sweep=sweep_id, joined=True)
+        job = setup.job(notebook, progress, **asked.work(), sweep=sweep_id, joined=True)
         if begins:
             setup.ledger.note_begin(dataclasses.asdict(setup.limits), sweep_id)
             how: dict[str, str | int] = {"sampler": asked.sampler, "seed": asked.seed}
@@ -144,6 +144,7 @@ def _supervised(asked: WorkerOptions) -> None:
             progress,
             before=orders.before,
             workers=orders.workers,
+            devices=asked.devices,
             joined=True,
             apart=orders.apart,
             log_samples=asked.log_samples,

@@ -94,6 +94,11 @@ def devices() -> list[str]:
         return named(meter, os.environ.get("CUDA_VISIBLE_DEVICES"))
 
 
+def together(gpus: Sequence[str], count: int) -> list[str]:
+    """GPUs in groups of so many, as `CUDA_VISIBLE_DEVICES` names them; what is left over stays unused."""
+    return [",".join(gpus[i : i + count]) for i in range(0, len(gpus) - count + 1, count)]
+
+
 def named(meter: Meter, visible: str | None) -> list[str]:
     """Return a meter's GPUs by the names in `visible`, or by number where it has none for them."""
     # A scheduler may have given this job GPUs 4 to 7: workers need those names, not numbers from 0.

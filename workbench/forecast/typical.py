@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import random
 import statistics
 from collections.abc import Iterable, Mapping, Sequence
@@ -17,6 +18,9 @@ from workbench.study import Recipe
 from workbench.usage import Usage
 
 DRAWS = 200
+
+USABLE_SHARE = 0.9
+"""Share of a GPU's memory that a run may be forecast to fill: the rest is the driver's, and the allocator's gaps. Assumed."""
 
 START_SECONDS = 8.0
 """What a start of a sweep takes before its first run: imports, checks, data, MLflow. Rounded from starts of the default study on
@@ -48,6 +52,15 @@ class Typical:
     resident_bytes: int
     memory_bytes: int
     gpu: str | None
+
+    @property
+    def devices(self) -> int | None:
+        """How many of the machine's GPUs have the memory of the run that takes most, if each holds an equal part; None: unknown, or
+        there is no GPU.
+        """
+        if self.gpu is None or self.peak_memory_bytes is None:
+            return None
+        return max(1, math.ceil(self.peak_memory_bytes / (USABLE_SHARE * self.memory_bytes)))
 
 
 def typical(forecaster: Forecaster, *, seed: int = 0, draws: int = DRAWS) -> Typical:

@@ -10,6 +10,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from workbench import training
+from workbench.errors import UsageError
 from workbench.forecast import Forecaster
 from workbench.ledger import AWAY_SECONDS, Ledger, Patience
 from workbench.meter import Meter, Tenant, Window
@@ -62,6 +64,7 @@ class Job:
             predictions of each checkpoint.
         sweep: The id of the sweep in the notebook, which machines that join it are told by the
             ledger.
+        devices: How many GPUs hold the model of a run together, each a part of it.
         states: Where the machines of a sweep find each other's states and weights; None: they stay
             in `folder`, and going on elsewhere begins anew.
     """
@@ -85,6 +88,7 @@ class Job:
     log_samples: int = 0
     sweep: str = ""
     states: SharedFiles | None = None
+    devices: int = 1
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -103,6 +107,7 @@ class Context:
         bill: What was consumed since the last Result.
         unwritten: Results that wait for a ledger that was away.
         provenance: What all Results of this start are made with, as plain data.
+        shards: The processes that hold the model of a run together; None: it is whole.
     """
 
     job: Job
@@ -116,6 +121,7 @@ class Context:
     bill: UsageAccumulator
     unwritten: Unwritten
     provenance: Mapping[str, Any]
+    shards: training.Shards | None = None
 
     @property
     def study(self) -> Study:
@@ -140,9 +146,18 @@ class Context:
 
 @contextlib.contextmanager
 def opened(job: Job) -> Iterator[Context]:
-    """Open all that a job needs, for as long as it works."""
+    """Open all that a job needs, for as long as it works.
+
+    Raises:
+        UsageError: A run is to be held by more GPUs than there are.
+    """
     with contextlib.ExitStack() as stack:
         meter = job.meter or stack.enter_context(Meter())
+        if 0 < len(meter.devices) < job.devices:
+            raise UsageError(f"{job.devices} devices are to hold a run, and {len(meter.devices)} can be seen here.")
+        shards = training.Shards(job.devices, job.study.path) if job.devices > 1 else None
+        if shards is not None:
+            stack.callback(shards.close)
         interruptions = stack.enter_context(Interruptions(job.observer.stopping))
         holder = job.holder or stack.enter_context(meter.hold(name=job.study.name))
         budget = Budget(job.limits, job.offer, job.label_usd, gpus=len(meter.devices))
@@ -160,4 +175,5 @@ def opened(job: Job) -> Iterator[Context]:
             bill=UsageAccumulator(holder, job.window, job.before),
             unwritten=Unwritten(job.folder),
             provenance=provenance.of(job.study, meter),
+            shards=shards,
         )

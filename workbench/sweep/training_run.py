@@ -126,7 +126,8 @@ class TrainingRun:
         resume = state if state and state.epochs < recipe.epochs else None
         self._work.progress = training.Progress(dict(labels_by_order(r for r in earlier if r.status != "running")))
         anything_new = False
-        segments = training.train(recipe, resume, meter=context.holder, progress=self._work.progress)
+        train = training.train if context.shards is None else context.shards.train
+        segments = train(recipe, resume, meter=context.holder, progress=self._work.progress)
         with contextlib.closing(segments):  # type: ignore[type-var]
             while True:
                 context.observer.doing("Training")

@@ -29,7 +29,7 @@ import torch
 import torch.distributed as group
 
 from workbench.errors import Infeasible, UsageError
-from workbench.study import Recipe
+from workbench.study import Recipe, load
 from workbench.training.loop import Checkpoint, train
 from workbench.training.resume_state import ResumeState
 from workbench.training.sharding import refuse
@@ -46,16 +46,16 @@ class Shards:
 
     Args:
         devices: How many processes there are, with this one. On a GPU each has one.
+        study: The study's file, which may have tasks of its own: the others run it, too.
     """
 
-    def __init__(self, devices: int) -> None:
+    def __init__(self, devices: int, study: Path | None = None) -> None:
         self.devices = devices
         self._folder = Path(tempfile.mkdtemp(prefix="shards-"))
         self._closing = False
-        command = [sys.executable, "-P", "-m", "workbench.training.shards", str(self._folder / "met"), str(devices)]
-        self._others = [
-            subprocess.Popen([*command, str(rank)], stdin=subprocess.PIPE, stdout=sys.stderr.fileno()) for rank in range(1, devices)
-        ]
+        command = [sys.executable, "-P", "-m", "workbench.training.shards"]
+        command += [str(self._folder / "met"), str(devices), str(study or "")]
+        self._others = [subprocess.Popen([*command, str(rank)], stdin=subprocess.PIPE, stdout=2) for rank in range(1, devices)]
         for other in self._others:
             threading.Thread(target=self._watch, args=(other,), name="shard", daemon=True).start()
         _join(self._folder / "met", devices, 0)
@@ -155,9 +155,11 @@ def _follow(told: BinaryIO) -> None:
 
 
 def main(words: Sequence[str]) -> None:
-    """One of the other processes: where all of them meet, how many there are, and which this one is."""
+    """One of the other processes: where all of them meet, how many there are, the study's file, and which this one is."""
+    if words[2]:
+        load(words[2])
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is for the first process to hear
-    _join(Path(words[0]), int(words[1]), int(words[2]))
+    _join(Path(words[0]), int(words[1]), int(words[3]))
     _follow(sys.stdin.buffer)
 
 
