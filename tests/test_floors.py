@@ -41,6 +41,7 @@ HOUSES = {
     "peft": {"methods", "data"},
     "fsspec": {"training"},
     "ray": {"sweep"},
+    "yaml": {"cli"},
     "optuna": {"ledger", "search"},
     "sqlalchemy": {"ledger", "tracking"},
     "mlflow": {"tracking", "serving"},  # runs, and what becomes of them

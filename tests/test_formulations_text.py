@@ -25,7 +25,8 @@ from workbench.testing import TinyTask, TinyText, tiny_decoder, tiny_model, tiny
 from workbench.training import train, tuned_model, tuning
 from workbench.training.batches import micro_batches
 from workbench.training.passes import questions
-from workbench.training.tuning import Progress, Tuning
+from workbench.training.progress import Progress
+from workbench.training.tuning import Tuning
 
 CPU = torch.device("cpu")
 WRITERS = ("chat", "plain", "untied", "gpt2", "seq2seq")

@@ -202,10 +202,26 @@ def spoken(folder: Path) -> Any:
     return speech_recognition(str(table), train=8, dev=4, test=4, max_seconds=1.0)
 
 
+def in_turn(strategy: str) -> Callable[[Path], Any]:
+    """Two tasks, one learned after the other."""
+
+    def made(folder: Path) -> Any:
+        halves = [
+            rows(folder, f"half{k}.jsonl", [{"text": sentence(i + k), "label": "nyma"[2 * k + i % 2]} for i in range(60)])
+            for k in range(2)
+        ]
+        return continual([classification(each, train=24, dev=6) for each in halves], strategy=strategy, epochs=1)
+
+    return made
+
+
 KINDS: dict[str, tuple[str, Callable[[Path], Any], Any]] = {
     "classes": ("encoder", classes, FULL),
     "classes by an adapter": ("encoder", pairs, LORA),
     "several classes": ("encoder", several, FULL),
+    "tasks in turn": ("encoder", in_turn("plain"), FULL),
+    "tasks with adapters": ("encoder", in_turn("adapter_per_task"), LORA),
+    "tasks merged": ("encoder", in_turn("merge"), LORA),
     "classes by neighbours": ("encoder", classes, knn(neighbours=3)),
     "classes by a regression": ("encoder", classes, logistic()),
     "spans": ("encoder", answers, FULL),

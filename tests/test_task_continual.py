@@ -1,12 +1,13 @@
 """Several tasks, one after the other: what is learned and graded, what is forgotten, and what strategies do."""
 
+import shutil
 from dataclasses import dataclass, replace
 
 import pytest
 import started
 from started import child, fresh
 
-from workbench import Study, adapter, choice, full, peft
+from workbench import Study, adapter, choice, distil, full, head, peft, training
 from workbench.errors import UsageError
 from workbench.forecast import Forecaster, pairs
 from workbench.result import label_order
@@ -41,6 +42,12 @@ def chain(model, strategy="plain", **settings):
         epochs=8,
         averaging=None,
     )
+
+
+def learned(model, strategy="plain", **settings):
+    """A chain of tasks that are each learned whole: of less, what is forgotten is a matter of luck."""
+    tasks = [replace(each, train=256) for each in (FIRST, SECOND)]
+    return replace(chain(model), task=continual(tasks, strategy=strategy, epochs=4, **settings), epochs=4)
 
 
 @pytest.fixture(scope="module")
@@ -91,22 +98,23 @@ def test_replay_puts_what_was_learned_before_among_the_new(tiny):
 
 
 def test_plain_tuning_forgets_and_says_how_much(tiny):
-    recipe = chain(tiny)
+    recipe = learned(tiny)
     found, before = last(recipe), last(recipe.parent)
     lost = before.scores["score_of_1"] - found.scores["score_of_1"]
-    assert lost > 10
+    assert lost > 50
     assert found.scores["forgetting"] == pytest.approx(lost)
     assert found.scores["backward_transfer"] == pytest.approx(-lost)
     assert found.scores["average_accuracy"] == pytest.approx((found.scores["score_of_1"] + found.scores["score_of_2"]) / 2)
     assert "forgetting" not in before.scores
     assert found.usage["pretrain"].work.examples == before.examples
-    assert (found.labels, found.labels_by_order) == (128, {"tiny/0": 64, "turned/1": 64})
+    assert (found.labels, found.labels_by_order) == (512, {"tiny/0": 256, "turned/1": 256})
 
 
+@pytest.mark.slow
 def test_replay_and_ewc_forget_less(tiny):
-    plain = last(chain(tiny)).scores
-    replay = last(chain(tiny, "replay", memory=64)).scores
-    ewc = last(chain(tiny, "ewc", strength=1e6)).scores
+    plain = last(learned(tiny)).scores
+    replay = last(learned(tiny, "replay", memory=256)).scores
+    ewc = last(learned(tiny, "ewc", strength=1e6)).scores
     assert replay["forgetting"] < plain["forgetting"]
     assert ewc["forgetting"] < plain["forgetting"]
 
@@ -125,6 +133,97 @@ def test_forgetting_is_of_the_best_that_was_known():
     assert found["forgetting"] == pytest.approx(((95 - 60) + (80 - 85)) / 2)
     assert found["backward_transfer"] == pytest.approx(((60 - 90) + (85 - 80)) / 2)
     assert three.since({"score_of_1": 1.0}, []) == {"score_of_1": 1.0}  # of what nobody graded nothing is said
+
+
+# Each task from the same start
+
+LORA = peft("lora", learning_rate=2e-2, target_modules="all-linear", r=4)
+HOW = {"head": head(learning_rate=5e-2), "lora": LORA, "adapter": adapter(learning_rate=1e-2), "full": full(learning_rate=5e-3)}
+
+
+def alone(model, task, method):
+    """A task that is learned by itself, as a stage of the others is."""
+    return replace(chain(model), task=task, method=method)
+
+
+SLOW = [pytest.param(name, marks=pytest.mark.slow) for name in ("lora", "adapter")]
+
+
+@pytest.mark.parametrize("method", ["head", *SLOW])
+def test_with_an_adapter_a_task_each_is_what_it_would_be_alone(tiny, method):
+    made = replace(chain(tiny, "adapter_per_task"), method=HOW[method])
+    found = last(made)
+    single = [last(alone(tiny, task, HOW[method])) for task in (FIRST, SECOND)]
+    assert [found.scores[f"score_of_{i + 1}"] for i in range(2)] == [each.scores["accuracy"] for each in single]
+    assert found.predictions == [*single[0].predictions, *single[1].predictions]
+    assert (found.scores["forgetting"], found.scores["backward_transfer"]) == (0, 0)
+    assert found.trainable_parameters == 2 * single[0].trainable_parameters
+    assert found.usage["pretrain"].work.examples == single[0].examples
+    assert found.labels_by_order == {"tiny/0": 64, "turned/1": 64}
+    assert last(made.parent).scores.keys() == {"score_of_1", "average_accuracy", "dev_loss"}  # the second has no weights yet
+    assert last(replace(made, also=(SECOND,))).scores["turned_accuracy"] == found.scores["score_of_2"]
+
+
+@pytest.mark.parametrize("method", ["head", "full", SLOW[0]])
+def test_a_merged_model_has_the_mean_of_all_weights(tiny, method):
+    three = continual([FIRST, SECOND, TinyTask(train=64, dev=16, seed=2, data="third")], strategy="merge", epochs=8)
+    made = replace(chain(tiny, "merge"), task=three, method=HOW[method])
+    *_, found = train(made, meter=FakeMeter())
+    kept = found.weights()
+    models = []
+    for task in three.tasks:
+        of = alone(tiny, task, HOW[method])
+        tuning = Tuning(of, torch.device("cpu"), None)
+        assert tuning.adopt(last_weights(of))
+        models.append(dict(tuning.plain().named_parameters()))
+    assert {*kept} <= {*models[0]}
+    for name, own in models[0].items():
+        mean = sum(model[name].detach() for model in models) / 3
+        assert torch.allclose(kept.get(name, own.detach()), mean, atol=1e-5), name
+    assert 0 < len(kept) <= len(models[0])
+    assert found.scores["average_accuracy"] == pytest.approx(sum(found.scores[f"score_of_{i + 1}"] for i in range(3)) / 3)
+
+
+def last_weights(recipe):
+    *_, checkpoint = train(recipe, meter=FakeMeter())
+    return checkpoint.weights()
+
+
+@pytest.mark.parametrize(("strategy", "method"), [("adapter_per_task", "lora"), ("merge", "lora"), ("merge", "full")])
+def test_kept_weights_are_all_that_a_model_is(tiny, tmp_path, monkeypatch, strategy, method):
+    from safetensors.torch import save_file
+
+    made = replace(chain(tiny, strategy), method=HOW[method])
+    *_, found = train(made, meter=FakeMeter())
+    save_file(found.weights(), tmp_path / "kept.safetensors")
+    tested = found.test()
+    fresh(monkeypatch, tmp_path / "cache")  # what was learned before is gone
+    assert training.test(made, tmp_path / "kept.safetensors") == pytest.approx(tested)
+    assert training.predict(made, tmp_path / "kept.safetensors", made.task.splits().dev) == found.predictions
+    assert not [*tmp_path.glob("cache/parents/*/record.json")], "nothing was made again"
+    with pytest.raises(UsageError, match="another recipe"):
+        training.test(alone(tiny, FIRST, HOW["head"]), tmp_path / "kept.safetensors")
+
+
+@pytest.mark.parametrize("strategy", ["adapter_per_task", "merge"])
+def test_one_that_is_resumed_is_the_same(tiny, strategy):
+    made = replace(chain(tiny, strategy), method=LORA)
+    segments = train(made, meter=FakeMeter())
+    state = next(segments).resume_state()
+    *_, whole = segments
+    *_, resumed = train(made, state, meter=FakeMeter())
+    assert resumed.scores == whole.scores
+    assert all(torch.equal(value, resumed.weights()[name]) for name, value in whole.weights().items())
+
+
+def test_what_each_task_begins_with_is_made_again_where_it_was_dropped(tiny, tmp_path, monkeypatch):
+    fresh(monkeypatch, tmp_path)
+    start = child(tiny, task=TinyTask(train=16, dev=8, seed=5), epochs=1)
+    made = replace(chain(tiny, "adapter_per_task"), model=start, method=HOW["head"])
+    found = last(made).scores
+    shutil.rmtree(parent_store.folder_of(start))
+    assert last(made).scores == found
+    assert parent_store.is_at_hand(start)
 
 
 # Elastic weight consolidation
@@ -184,11 +283,27 @@ def test_what_cannot_be_is_refused(tiny, tmp_path):
     lora = replace(chain(tiny, "ewc"), method=peft("lora", learning_rate=1e-3, target_modules="all-linear"))
     with pytest.raises(UsageError, match="'lora' puts others beside them"):
         last(lora)
+    with pytest.raises(UsageError, match="train must be at least 1"):
+        continual([FIRST, replace(SECOND, train=0)])
+    with pytest.raises(UsageError, match="'full' tunes the model itself, which all tasks share"):
+        last(chain(tiny, "adapter_per_task"))
+    each = chain(tiny, "adapter_per_task")
+    with pytest.raises(UsageError, match="makes no one model to begin with"):
+        child(each)
+    with pytest.raises(UsageError, match="weights for each of its tasks"):
+        child(tiny, pseudo=distil(each))
+    study = Study(replace(chain(tiny, choice("plain", "ewc")), method=lora.method), maximize="average_accuracy")
+    assert "'lora' puts others beside them" in next(pairs.plan(study)).problem
+    half = Study(replace(chain(tiny, "merge"), method=lora.method, weights="bfloat16"), maximize="average_accuracy")
+    assert "must be float32" in next(pairs.plan(half)).problem
     study = Study(replace(chain(tiny), method=adapter(learning_rate=1e-3)), maximize="average_accuracy")
     assert "cannot be merged" in next(pairs.plan(study)).problem
 
 
 def test_a_study_searches_strategies(tiny):
+    every = choice("plain", "replay", "ewc", "adapter_per_task", "merge")
+    whole = Study(replace(chain(tiny, every), method=HOW["head"]), maximize="average_accuracy")
+    assert [(p.before, p.fits) for p in pairs.plan(whole)] == [(False, True)]
     study = Study(chain(tiny, choice("plain", "replay")), maximize="average_accuracy")
     assert {*study.dimensions} == {"task.strategy"}
     assert study.resolve({"task.strategy": "replay"}).parent.task.strategy == "replay"

@@ -80,6 +80,14 @@ def test_a_doubled_rate_raises_an_alarm_within_the_stated_delay(tmp_path: Path) 
     assert late <= 3  # one of twenty is expected
 
 
+def test_a_class_that_becomes_rare_is_told_too(tmp_path: Path) -> None:
+    served(tmp_path / "a.jsonl", 0, [(0.5, 0.3, 0.2)] * 600 + [(0.15, 0.51, 0.34)] * 300)
+    first = alarms.watch(rows_of(tmp_path / "a.jsonl")).alarms[0]
+    assert (first.label, first.rose) == ("negative", False)
+    assert 600 < first.row < 800
+    assert first.after < first.before / 2
+
+
 @pytest.mark.slow
 def test_of_twenty_unchanged_streams_at_most_one_raises_an_alarm(tmp_path: Path) -> None:
     raised = 0

@@ -85,7 +85,29 @@ def _strip(c: Context, state: str) -> None:
     if len(sentences) == 1:
         return
     _figures(found)
+    if len(found.machines) > 1:
+        _machines(found)
     st.markdown("\n".join(f"- {plain(worker)}" for worker in sentences[len(sentences) - len(found.workers) :]))
+
+
+def _machines(found: Progress) -> None:
+    """Show a row for each machine."""
+    rows = [
+        {
+            "machine": machine.host or "-",
+            "device": machine.device or "-",
+            "offer": machine.offer or "-",
+            "US$/h": machine.usd_per_hour,
+            "at work": machine.workers,
+            "silent": ", ".join(map(duration, machine.silent_seconds)) or "-",
+            "results": machine.results,
+            "results/h": machine.results_per_hour,
+            "tokens/s": machine.tokens_per_second,
+            "US$ spent": machine.usd,
+        }
+        for machine in found.machines
+    ]
+    st.dataframe(rows, hide_index=True, width="stretch")
 
 
 def _figures(found: Progress) -> None:

@@ -248,19 +248,15 @@ class Node:
 class Disk:
     """A small file system for a database; None of it where none can be mounted."""
 
-    def __init__(self, folder: Path, database: Server) -> None:
-        self.place = folder / "small"
-        self.place.mkdir(mode=0o777)
+    def __init__(self, database: Server) -> None:
+        self.place = database.folder / "small"  # which is the server's own
+        self.place.mkdir()
         words = ["mount", "-t", "tmpfs", "-o", "size=96m,mode=0777", "tmpfs", str(self.place)]
         self.mounted = os.geteuid() == 0 and subprocess.run(words, capture_output=True, check=False).returncode == 0
         if self.mounted:
             own = self.place / "data"
             own.mkdir(mode=0o700)
             subprocess.run(["chown", "postgres", str(own)], check=True)
-            for each in folder.parents:
-                if str(each).startswith(tempfile.gettempdir() + "/"):
-                    each.chmod(0o755)
-            folder.chmod(0o755)
             told(database, "postgres", f"CREATE TABLESPACE small LOCATION '{own}'")
 
     def fill(self) -> None:
@@ -431,7 +427,7 @@ def rounds(numbers: Any, options: Any, folder: Path) -> Any:
         mock.patch.dict(os.environ, {"PYTHONPATH": paths, "OMP_NUM_THREADS": "1"}),  # three nodes share this machine
         server(max_connections=30, log_min_messages="panic") as database,
     ):
-        disk = Disk(folder, database)
+        disk = Disk(database)
         try:
             for number in numbers:
                 yield round_of(number, folder, model, database, disk, options)

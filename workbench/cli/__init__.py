@@ -42,6 +42,7 @@ Data goes to standard output, everything else to standard error. Exit codes: 0 p
     status        `workbench status`
     sweep         `workbench sweep`
     terminal      letters that a terminal lacks
+    up            `workbench up`
     watch         `workbench watch`
     worker        `workbench worker`
     workers       `workbench sweep --workers N`
@@ -90,6 +91,7 @@ _COMMANDS = {
     "watch": ("watch", "Show how a served model does: load, US$, drift, alarms, quality."),
     "feedback": ("feedback", "Join right answers to what a served model predicted."),
     "platforms": ("platforms", "Rank offers for a study: time, US$ and CO2e of a sweep."),
+    "up": ("up", "Write what starts a sweep's workers on other machines."),
     "prices": ("prices", "Show the price book: offers with source and date, and your own."),
     "config": ("config", "Show what is set, and where each value comes from."),
     "completion": ("completion", "Print the lines that teach a shell to complete."),
@@ -100,7 +102,7 @@ _GROUPS = {
     "Work": ("init", "data", "plan", "sweep", "worker", "confirm", "label", "retry", "forget", "import", "replay"),
     "See": ("front", "status", "runs", "run", "export", "dashboard", "mlflow"),
     "Use": ("deploy", "serve", "watch", "feedback", "package"),
-    "Set up": ("platforms", "prices", "config", "completion", "doctor"),
+    "Set up": ("platforms", "up", "prices", "config", "completion", "doctor"),
 }
 """How the help lists them; each stands in one group."""
 

@@ -239,7 +239,7 @@ def shared_states(address: str | None, study: str) -> SharedFiles | None:
 def price_options(command: F) -> F:
     """Declare `--platform` and `--label-usd`: the prices of a view."""
     label = setting("--label-usd", type=AMOUNT, metavar="USD", help="Price of one labelled example. [default: the study's]")
-    text = "Offer that prices compute: platform, or platform:instance. [default: the study's]"
+    text = "Offer that prices compute: platform, platform:instance, or paid: each as it was. [default: the study's]"
     return setting("--platform", metavar="NAME", shell_complete=complete.platforms, help=text)(label(command))
 
 

@@ -33,7 +33,8 @@ from workbench.report.progress import Settled, progress
 def status(study: str | None, platform: str | None, label_usd: float | None, storage: str | None, as_json: bool) -> None:
     """Show how the sweep of STUDY (a study file, or its name) stands.
 
-    Who works at what, what is spent of which budget and how fast, how long it will go on, and why it ended.
+    Who works at what, on which machine at what price, what is spent of which budget and how fast, how long it will go on,
+    and why it ended.
     """
     with reading():
         ledger = open_ledger(study, storage)
@@ -57,8 +58,9 @@ def status(study: str | None, platform: str | None, label_usd: float | None, sto
             for w in found.workers
         ]
         told = {f.name: getattr(found, f.name) for f in dataclasses.fields(found)}
+        of = [machine.to_json() for machine in found.machines]
         spent, bounds = dataclasses.asdict(found.spent), [dataclasses.asdict(b) for b in found.bounds]
-        print_json({"study": ledger.name} | told | {"spent": spent, "bounds": bounds, "workers": workers})
+        print_json({"study": ledger.name} | told | {"spent": spent, "bounds": bounds, "workers": workers, "machines": of})
         return
     if description.get("question"):
         print_text(description["question"])

@@ -24,7 +24,7 @@ def watch(name: str | None, log: Path | None, platform: str | None, as_json: boo
     """Show how the model NAME does, by the log that `workbench serve` writes: the latest one, where no NAME is given.
 
     What runs, its requests and latency, what it costs with its idle time, whether rows are still like those of the dev set, when
-    a class became more frequent, and its score in use, where right answers are known.
+    a class became more frequent or rarer, and its score in use, where right answers are known.
     """
     with reading("Reading the log …"):
         file = log or history.find(name)

@@ -48,7 +48,9 @@ def class_shares(rows: Sequence[Row], alarms: Sequence[Alarm]) -> Figure:
         )
     for alarm in alarms:
         figure.add_vline(
-            alarm.row, line={"color": INK, "dash": "dash"}, annotation={"text": f"{alarm.label} rose", "font": {"color": INK}}
+            alarm.row,
+            line={"color": INK, "dash": "dash"},
+            annotation={"text": f"{alarm.label} {'rose' if alarm.rose else 'fell'}", "font": {"color": INK}},
         )
     figure.update_layout(
         xaxis={"title": "rows answered", "rangemode": "tozero"},

@@ -198,7 +198,9 @@ def _recipes(study: Study) -> list[tuple[Recipe, str]]:
 
 
 def _alone(recipe: Recipe) -> Recipe:
-    return recipe if recipe.parent is None else replace(recipe, model=recipe.architecture, pretrain=None)
+    return (
+        recipe if recipe.parent is None else replace(recipe, task=recipe.task.settled(), model=recipe.architecture, pretrain=None)
+    )
 
 
 def _median(steps: list[Timing]) -> Timing:

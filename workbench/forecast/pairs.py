@@ -15,11 +15,11 @@ from workbench.data.builtin import MODELS
 from workbench.errors import EnvironmentFault, UsageError, did_you_mean
 from workbench.forecast import machine
 from workbench.forecast.memory import WEIGHT_BYTES, state_bytes
-from workbench.forecast.starts import chosen_methods, options, parents, starts
+from workbench.forecast.starts import MOST_CORNERS, chosen_methods, combinations, options, parents, starts
 from workbench.methods import Method
 from workbench.space import Choice, Value, dimensions, is_number, resolve
-from workbench.study import Recipe, Study, also
-from workbench.tasks.base import Task
+from workbench.study import Recipe, Study, also, sequences
+from workbench.tasks.base import EACH, Task
 
 
 @dataclass(frozen=True)
@@ -99,7 +99,27 @@ def _parent(recipes: Sequence[Recipe], memory: int) -> Plan:
 def _problem_of_pair(study: Study, task: Task, model: str, method: Method) -> str:
     """Return why a method cannot be used as the study's recipe says, whatever it does to the model; empty where it can."""
     problem = _problem_of_labels(study.recipe, task, method) or also.problem(task, study.recipe.also, models.kind(model))
-    return problem or ("" if task.predecessor() is None else _problem_of_merging(task, model, method))
+    return problem or _problem_of_sequence(study, model, method)
+
+
+def _problem_of_sequence(study: Study, model: str, method: Method) -> str:
+    """Return why a method cannot learn tasks one after the other, by one of the study's strategies; empty where it can by all."""
+    merges = False
+    for option in options(study.recipe.task):
+        holes = {name: hole for name, hole in dimensions(option).items() if not isinstance(hole.space, Choice)}
+        rest = {name: hole.space.ends[-1] for name, hole in holes.items()}
+        choices = [hole for name, hole in dimensions(option).items() if name not in holes]
+        for settings in itertools.islice(combinations(choices, {}), MOST_CORNERS):
+            task = resolve(option, {**settings, **{name: end for name, end in rest.items() if holes[name].exists(settings)}})
+            if task.predecessor() is None:
+                continue
+            for weights in options(study.recipe.weights):
+                if problem := sequences.problem(task, method, weights):
+                    return problem
+            if task.combines != EACH and not merges and (problem := _problem_of_merging(task, model, method)):
+                return problem
+            merges = merges or task.combines != EACH  # which does not depend on the strategy
+    return ""
 
 
 def _problem_of_merging(task: Task, model: str, method: Method) -> str:

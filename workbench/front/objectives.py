@@ -15,19 +15,24 @@ from workbench.estimate import Estimate
 from workbench.prices import Offer
 from workbench.result import COSTS, Result, costs, spent_usd
 
+PAID = "paid"
+"""The name of a view in which each point has the price that was paid on its own machine: of a sweep on unequal machines."""
+
 
 def view_of(description: Mapping[str, Any], platform: str | None = None, label_usd: float | None = None) -> View:
     """The view of a study's Results at the prices asked for, else at those that `settings.origin` finds.
 
     Args:
         description: What the study's ledger noted of it.
-        platform: The name of an offer; None where none was asked for.
+        platform: The name of an offer, or `PAID`; None where none was asked for.
         label_usd: The price of a labelled example in US$; None where none was asked for.
 
     Raises:
         UsageError: No offer has that name.
     """
-    return View.of(description, prices.offer_of(platform, description), prices.label_usd_of(label_usd, description))
+    own = platform == PAID
+    offer = prices.offer_of(None if own else platform, description)
+    return replace(View.of(description, offer, prices.label_usd_of(label_usd, description)), own=own)
 
 
 @dataclass(frozen=True)
@@ -48,6 +53,7 @@ class View:
         sweep_usd: What the sweep has spent on compute in US$; None where that is unknown. It is read only where
             `adopted` is given.
         require: Bounds that a member of the front keeps, as `Study.bounds` gives them.
+        own: Whether what was made on another machine than the offer's is priced as it was paid there, and not carried over.
     """
 
     maximize: str
@@ -59,6 +65,7 @@ class View:
     adopted: int | None = None
     sweep_usd: float | None = None
     require: Mapping[str, Mapping[str, float]] = field(default_factory=dict)
+    own: bool = False
 
     @classmethod
     def of(cls, description: Mapping[str, Any], offer: Offer, label_usd: float) -> View:
@@ -82,8 +89,9 @@ class View:
     def estimate(self, result: Result, name: str) -> Estimate | None:
         """Return one cost of a point with its band, in the unit that its name says; None where it is unknown."""
         if not COSTS[name].pays_compute or not (self.billed or self.adopted):
-            return costs.estimate(result, name, self.offer, self.label_usd)
-        compute = self._billed(result) if self.billed else costs.estimate(result, "usd_compute", self.offer, self.label_usd)
+            return costs.estimate(result, name, self.offer_for(result), self.label_usd)
+        offer = self.offer_for(result)
+        compute = self._billed(result) if self.billed else costs.estimate(result, "usd_compute", offer, self.label_usd)
         if compute is not None and self.adopted:
             compute = None if self.sweep_usd is None else compute + Estimate.exact(self.sweep_usd / self.adopted)
         labels = Estimate.exact(COSTS[name].of_labels(result.labels, self.label_usd) or 0.0)
@@ -99,15 +107,20 @@ class View:
             return None if found is None else found.value
         # Not by `estimate`: this is asked of every point of every table and figure, and
         # `costs.cost` prices a point on the machine it ran on without making a band.
-        return costs.cost(result, name, self.offer, self.label_usd)
+        return costs.cost(result, name, self.offer_for(result), self.label_usd)
+
+    def offer_for(self, result: Result) -> Offer:
+        """The offer that prices a Result: the view's, or that of its own machine."""
+        return (result.paid if self.own and not costs.same_machine(result, self.offer) else None) or self.offer
 
     def _billed(self, result: Result) -> Estimate | None:
         """Return the US$ of compute as the platform bills them, with their band."""
-        seconds, joules = (costs.estimate(result, each, self.offer, self.label_usd) for each in ("seconds", "energy_j"))
+        offer = self.offer_for(result)
+        seconds, joules = (costs.estimate(result, each, offer, self.label_usd) for each in ("seconds", "energy_j"))
         if seconds is None:
             return None
         ends = [
-            prices.billed_usd(getattr(seconds, end), self.offer, energy_j=None if joules is None else getattr(joules, end))
+            prices.billed_usd(getattr(seconds, end), offer, energy_j=None if joules is None else getattr(joules, end))
             for end in ("value", "low", "high")
         ]
         value, low, high = ends

@@ -15,6 +15,7 @@ What they tell of is computed below, in `workbench.front`. Import from the modul
     importance    which settings matter
     in_use        what is said of served models
     labels        what more labels would buy
+    machines      what each machine of a sweep is, costs and does, and which is silent
     progress      how a sweep stands: spend, rate, time left, workers
     records       plain data for programs, tables for people
     reproduce     how a point is made again by hand

@@ -89,8 +89,8 @@ def alarm_texts(model: Model) -> list[str]:
     """The alarms of a model, the latest first, or that there are none."""
     watched = model.watched
     told = [
-        f"Alarm at row {each.row:,}, {moment(each.time)}: {each.label} rose from {100 * each.before:.0f} to "
-        f"{100 * each.after:.0f} % of rows, since about row {each.since_row:,}."
+        f"Alarm at row {each.row:,}, {moment(each.time)}: {each.label} {'rose' if each.rose else 'fell'} from "
+        f"{100 * each.before:.0f} to {100 * each.after:.0f} % of rows, since about row {each.since_row:,}."
         for each in reversed(watched.alarms)
     ]
     if not watched.rows:

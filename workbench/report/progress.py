@@ -14,6 +14,7 @@ from workbench.front.members import pareto_front
 from workbench.front.objectives import View
 from workbench.ledger.leases import alive, of_lease
 from workbench.quantities import dollars, duration, many, number
+from workbench.report.machines import Machine, machines, with_workers
 from workbench.report.text import describe_plan
 from workbench.result import Result, Spending, current, labels_bought, originals, spending
 from workbench.result.outdated import kinds, text_of
@@ -82,6 +83,7 @@ class Progress:
         hypervolume: Hypervolume of the front, in score x decades of cost; None where no point's cost is known, or the
             objectives have no reference point.
         workers: The workers that hold a lease.
+        machines: The machines that have worked on it, those at work now included.
     """
 
     state: str
@@ -101,6 +103,7 @@ class Progress:
     front: int
     hypervolume: float | None
     workers: tuple[Worker, ...] = field(default=())
+    machines: tuple[Machine, ...] = field(default=())
     outdated: int = 0
     changed: tuple[str, ...] = ()
 
@@ -119,7 +122,11 @@ class Progress:
             )
             said.append(f"{many(self.points, 'point')} to choose from, {self.front} of them on the front{volume}.")
         said += filter(None, [text_of(self.outdated, self.changed)])
-        return [*said, *map(str, self.workers)]
+        return [*said, *self._machines(), *map(str, self.workers)]
+
+    def _machines(self) -> list[str]:
+        """A sentence for each machine; none where there is only one, of which all else is said."""
+        return [str(machine) for machine in self.machines] if len(self.machines) > 1 else []
 
     def _headline(self) -> str:
         of = f" of {self.trials:,}" if self.trials else ""
@@ -157,6 +164,7 @@ class Settled:
         results: Number of all Results.
         outdated: Number of Results whose inputs have changed since.
         changed: Which inputs have changed.
+        machines: The machines that they were made on.
         points: Number of points that can be chosen.
         front: Number of members of the front.
         hypervolume: Hypervolume of the front; None as in `Progress`.
@@ -175,6 +183,7 @@ class Settled:
     results: int = 0
     outdated: int = 0
     changed: tuple[str, ...] = ()
+    machines: Mapping[tuple[str, str, str], Machine] = field(default_factory=dict)
 
     @classmethod
     def of(cls, results: Sequence[Result], view: View) -> Settled:
@@ -200,6 +209,7 @@ class Settled:
             results=len(results),
             outdated=len(finished) - len(known),
             changed=tuple(kinds(finished)),
+            machines=machines(finished),
         )
 
     def with_work(self, making: Sequence[Result], view: View) -> Spending:
@@ -260,6 +270,7 @@ def progress(
         front=settled.front,
         hypervolume=settled.hypervolume,
         workers=workers,
+        machines=with_workers(settled.machines, [(w.host, w.making, w.lives, w.silent_seconds) for w in workers]),
         outdated=settled.outdated,
         changed=settled.changed,
     )

@@ -88,7 +88,8 @@ def write(folder: Path, recipe: Recipe, weights: Path | None, study: Path | None
         files[STUDY] = _hash(folder / STUDY)
     # What a recipe started from is a model of its own now, whose files stay where they are.
     model = pinned(parent_store.kept_for_good(recipe))
-    portable = dataclasses.replace(recipe.asked_of(model), task=recipe.task.portable())
+    bare = recipe.asked_of(model)
+    portable = dataclasses.replace(bare, task=bare.task.portable())
     record = {
         "schema": SCHEMA,
         "recipe": recipes.encoded(portable),

@@ -19,6 +19,7 @@ from workbench.front.points import Points
 from workbench.front.serving import serving
 from workbench.result import Result
 from workbench.study import Recipe
+from workbench.study.also import scores_of
 
 UNKNOWN = "unknown"
 
@@ -38,7 +39,8 @@ class Evidence:
         method: The method.
         epochs: Passes over the labelled examples.
         labels: Labelled examples it learned from.
-        metric: The score that the study maximises.
+        metric: The score that the study maximises; where a model cannot be graded by that alone (`Task.relative`), or it is one of
+            another task, the first of its own task's. Then no confirmation tells of it.
         score: That score on the dev set, as the sweep measured it.
         mean, low, high: Mean over new seeds, and its 95 % interval; None where it was not confirmed.
         seeds: How many those are.
@@ -110,7 +112,8 @@ def of(result: Result, recipe: Recipe, points: Points, study: str) -> Evidence:
         points: All points of the study at the prices asked for.
         study: The study's name.
     """
-    view, known = points.view, points.confirmed.get(result.recipe_id)
+    view, metric = points.view, _metric(result, recipe, points.view.maximize)
+    known = points.confirmed.get(result.recipe_id) if metric == view.maximize else None
     served = serving(result, view)
     # Of these very weights where they were graded; of their recipe with new seeds otherwise.
     test = None if known is None else known.test_original
@@ -124,8 +127,8 @@ def of(result: Result, recipe: Recipe, points: Points, study: str) -> Evidence:
         method=result.method,
         epochs=float(result.epochs),
         labels=result.labels,
-        metric=view.maximize,
-        score=float(result.scores[view.maximize]),
+        metric=metric,
+        score=float(result.scores[metric]),
         mean=None if known is None or not known.seeds else known.score.mean,
         low=None if known is None else known.score.low,
         high=None if known is None else known.score.high,
@@ -146,6 +149,12 @@ def of(result: Result, recipe: Recipe, points: Points, study: str) -> Evidence:
         test_low=None if of_seeds is None else of_seeds.low,
         test_high=None if of_seeds is None else of_seeds.high,
     )
+
+
+def _metric(result: Result, recipe: Recipe, maximize: str) -> str:
+    """The score by which a model can be graded again by itself, the one that the study maximises if that can be."""
+    others = {*scores_of(recipe.also), *recipe.task.relative}
+    return next((each for each in (maximize, *recipe.task.metrics) if each in result.scores and each not in others), maximize)
 
 
 def _hardware(result: Result) -> str:

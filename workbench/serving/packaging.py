@@ -20,6 +20,7 @@ from workbench.methods import zero_shot
 from workbench.serving import card
 from workbench.serving.bundle import pinned
 from workbench.serving.regrading import check_score, tolerance
+from workbench.study import sequences
 from workbench.training import parent_store
 
 if TYPE_CHECKING:
@@ -180,9 +181,12 @@ def _write(recipe: Recipe, weights: Path | None, folder: Path, form: str) -> Non
             f"{recipe.method.name} makes a model that only workbench computes: it is no folder that other software loads. "
             "`workbench deploy` serves it."
         )
+    if problem := sequences.of_parts(recipe.task):
+        raise UsageError(problem)
     if form == ADAPTER:
         if not is_peft:
-            raise UsageError(f"{recipe.method.name} is no method of PEFT: there is no adapter to give away. Take --as {MERGED}.")
+            why = "the adapters are merged" if recipe.task.combines else f"{recipe.method.name} is no method of PEFT"
+            raise UsageError(f"{why}: there is no adapter to give away. Take --as {MERGED}.")
         _write_adapter(recipe, model, folder)
     else:
         if is_peft and next(iter(model.peft_config.values())).is_prompt_learning:

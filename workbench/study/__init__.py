@@ -5,6 +5,7 @@ study        what is searched, what is maximised and minimised, at which prices
 loading      a study file, run; and what is said of one that is wrong
 pretraining  what a model learns by itself before it is tuned
 tasks        the tasks that a study names, as large as it allows
+sequences    which methods can learn several tasks in turn, by which strategy
 also         other tasks that grade every checkpoint, and what their scores are called
 record       recipes as plain data, and the digests that name them
 """

@@ -20,7 +20,7 @@ from workbench.study import also as grading
 from workbench.study.pretraining import Pretraining
 from workbench.study.record import digest, plain
 from workbench.tasks import source
-from workbench.tasks.base import Task
+from workbench.tasks.base import EACH, Task
 
 WEIGHTS = ("float32", "bfloat16", "nf4")
 """What can hold a model's own weights."""
@@ -137,6 +137,11 @@ class Recipe:
                         f"the recipe in model= tunes nothing ({method.name!r}): what it makes is the model that it begins with. "
                         "Name that one, or give the recipe a method that trains."
                     )
+            if any(isinstance(task, Task) and task.combines == EACH for task in ends(parent.task)):
+                raise UsageError(
+                    "the recipe in model= has weights for each of its tasks (adapter_per_task), and makes no one model to begin "
+                    "with. Name a recipe of one of its tasks, or give it another strategy."
+                )
             if 0 in ends(parent.epochs):
                 raise UsageError("the recipe in model= has epochs=0, and tunes nothing. Give it at least a part of an epoch.")
 
@@ -149,6 +154,10 @@ class Recipe:
                 raise UsageError(f"the teacher of {pseudo.name!r} must be a Recipe(…), got {teacher!r}.")
             if holes := [*dimensions(teacher)]:
                 raise UsageError(f"the teacher of {pseudo.name!r} has holes ({', '.join(holes)}). Give it one value for each.")
+            if teacher.task.combines == EACH:
+                raise UsageError(
+                    f"the teacher of {pseudo.name!r} has weights for each of its tasks (adapter_per_task). Name a recipe of one."
+                )
             if teacher.method.fits:
                 raise UsageError(
                     f"the teacher of {pseudo.name!r} has a head that is fitted at once ({teacher.method.name!r}), and cannot be "
@@ -165,7 +174,7 @@ class Recipe:
         teacher: Recipe = self.pseudo.teacher
         if not teacher.method.trains:
             return teacher
-        return Recipe(task=teacher.task, model=teacher, method=methods.zero_shot(read=teacher.method.read), epochs=0)
+        return Recipe(task=teacher.task.settled(), model=teacher, method=methods.zero_shot(read=teacher.method.read), epochs=0)
 
     @property
     def parents(self) -> tuple[Recipe, ...]:
@@ -205,6 +214,11 @@ class Recipe:
         if isinstance(self.task, Task) and (before := self.task.predecessor()) is not None:
             return dataclasses.replace(self, task=before[0], epochs=before[1], also=())
         return self.start
+
+    @property
+    def begun_with(self) -> Recipe | None:
+        """The recipe whose weights its own begin with: its parent, but where each task is learned from the same start."""
+        return self.start if self.task.combines else self.parent
 
     @property
     def starts_from_corpus(self) -> bool:
@@ -307,7 +321,8 @@ class Recipe:
 
     def asked_of(self, model: str) -> Recipe:
         """The recipe by which a model that it made is asked: without what has made it, which says nothing of how it answers."""
-        return dataclasses.replace(self, model=model, pretrain=None, acquire=None, pseudo=None, also=())
+        task = self.task.settled()
+        return dataclasses.replace(self, task=task, model=model, pretrain=None, acquire=None, pseudo=None, also=())
 
     @property
     def learns(self) -> bool:

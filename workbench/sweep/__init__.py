@@ -15,6 +15,7 @@ job               what a sweep is given, and what is opened for it
 current_work      what a worker is making now, for the heartbeat and for the watch
 repair            puts right what dead workers left behind
 observer          is told what happens, and how the sweep ended
+other_machines    which run is left to another machine, since that makes it for less
 outlook           forecasts of the checkpoints ahead, for the search
 limits            when a sweep ends
 budget            what may still be spent, and the watch that stops before it is passed
@@ -32,6 +33,7 @@ interruptions     Ctrl-C, and where it may break in
 workers           several workers, and their supervisor
 launching         where workers can be, and how one is started there
 ray_launcher      the same on a cluster of Ray's
+machine_files     what starts workers on rented or scheduled machines, as files
 to_label          which texts are worth a label next
 provenance        what a reader of the figures must know years later
 """

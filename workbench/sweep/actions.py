@@ -89,9 +89,11 @@ class Wait:
 
     Attributes:
         known: All Results when this was decided.
+        again_seconds: After so many seconds it is asked again all the same; None: only then.
     """
 
     known: Sequence[Result] = ()
+    again_seconds: float | None = None
 
 
 @dataclass(frozen=True)

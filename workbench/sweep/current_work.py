@@ -111,7 +111,7 @@ class CurrentWork:
         """
         spent = self._reckoned(time.monotonic() >= self._due)
         # No sweep ends by what the others may have spent while the ledger can say what they did.
-        if self._read_at < time.monotonic() - READING_SECONDS and self._context.budget.exhausted(spent):
+        if self._others and self._read_at < time.monotonic() - READING_SECONDS and self._context.budget.exhausted(spent):
             spent = self._reckoned(True)
         return spent
 

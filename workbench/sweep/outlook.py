@@ -35,6 +35,12 @@ class Outlook:
         self.forecaster.learn(results)
         self._known.clear()
 
+    def compute_usd(self, recipe: Recipe, epochs: float) -> float | None:
+        """US$ of compute until so many epochs, from cold; None: unknown."""
+        forecast = self.forecaster.segment(recipe, 0.0, epochs)
+        taken = on_offer(forecast, self.forecaster.machine, self._offer, same_machine=True)
+        return None if taken is None or taken.usd is None else float(taken.usd.value)
+
     def checkpoints(self, recipe: Recipe) -> Sequence[CheckpointForecast]:
         """The checkpoints that a recipe passes, shortest first."""
         # A decision looks at hundreds of recipes, and most differ

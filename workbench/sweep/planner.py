@@ -23,6 +23,7 @@ from workbench.sweep import batch
 from workbench.sweep.actions import Answer, Done, Proposal, Wait
 from workbench.sweep.job import Context
 from workbench.sweep.limits import broken_off, started
+from workbench.sweep.other_machines import GONE_SECONDS, OtherMachines
 from workbench.sweep.outlook import Outlook
 from workbench.sweep.runs import LongestRun
 
@@ -98,7 +99,7 @@ class FrontPlanner:
         among = again | search.begun(results) if again else None
         # With `among` the search may not propose a new run, but it takes up broken
         # ones as if they were starts: it must be told that there are some left.
-        more = 0 if again else batch.ahead(results)
+        more = 0 if again or not self._search.alike else batch.ahead(results)
         step = self._search.handed_out(results, current, starts_left) if more else None
         if step is None:
             step = self._search.ask(results, current, starts_left=len(again) or starts_left, among=among, ahead=more)
@@ -170,12 +171,19 @@ class _Search:
             may_wait=context.job.joined and context.job.apart,
         )
         self._outlook = Outlook(context.account.forecaster, budget.offer, budget.label_usd)
+        self._others = OtherMachines(context, self._outlook.compute_usd)
         self._recipes: dict[tuple[tuple[str, Value], ...], Recipe] = {}
         self.too_dear: set[str] = set()
 
     def learn(self, results: Sequence[Result]) -> None:
         """Forecast by what the ledger holds now."""
         self._outlook.learn(results)
+        self._others.look(results)
+
+    @property
+    def alike(self) -> bool:
+        """Whether all machines at work are such as this one: what is decided for others may then be theirs."""
+        return not self._others.at_work
 
     def ask(
         self,
@@ -220,6 +228,8 @@ class _Search:
         """The step as a planner says it."""
         if step.settings is not None:
             return Proposal(LongestRun(self._context.study.resolve(step.settings), step.settings), step.until)
+        if step.action == "stop" and self._others.left:  # they may be gone before they make it
+            return Wait(results, again_seconds=GONE_SECONDS / 2)
         return Done(self._why(step, results)) if step.action == "stop" else Wait(results)
 
     def _why(self, step: Step, results: Sequence[Result]) -> str:
@@ -241,10 +251,12 @@ class _Search:
         and is `among` these.
         """
         account = self._context.account
-        if not account.bounded and among is None:
+        if not account.bounded and among is None and self.alike:
             return True
         recipe = self._recipe(settings)
         if among is not None and recipe.run_id not in among:
+            return False
+        if self._others.cheaper(recipe):
             return False
         if not account.bounded:
             return True

@@ -36,6 +36,7 @@ def of(study: Study, meter: Meter) -> dict[str, Any]:
         "versions": {name: metadata.version(name) for name in _PACKAGES},
         "git_commit": _git_commit(study.path),
         "device": meter.description,
+        "host": process.host().partition("/")[0],
     }
 
 

@@ -182,7 +182,8 @@ class Recorder:
     def members(self, results: Sequence[Result]) -> set[str]:
         """Ids of the recipes on the front of these Results."""
         study, job = self._context.study, self._context.job
-        view = View(study.maximize, study.costs, {}, job.offer, job.label_usd, require=study.bounds)
+        # As each was paid: a machine without a GPU knows no price of its own for what was made on one, and would drop its weights.
+        view = View(study.maximize, study.costs, {}, job.offer, job.label_usd, require=study.bounds, own=True)
         return {r.recipe_id for r in pareto_front(results, view)}
 
 

@@ -28,6 +28,7 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
+import math
 import time
 from collections.abc import Callable, Iterator
 
@@ -167,8 +168,9 @@ class Runner:
         context = self._context
         context.observer.doing("Waiting for the other workers")
         before = [(r.number, r.status) for r in wait.known]
+        until = math.inf if wait.again_seconds is None else time.monotonic() + wait.again_seconds
         with self._at_rest():
-            while not context.interruptions.requested:
+            while not context.interruptions.requested and time.monotonic() < until:
                 with context.interruptions.breakable():
                     time.sleep(WAIT_SECONDS)
                 if self._mending.reconcile():

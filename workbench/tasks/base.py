@@ -25,6 +25,12 @@ best.
 """
 
 
+EACH, MEAN = "each", "mean"
+"""How models that each learned one task from the same start answer together: each for its own task's examples, or as one model
+with the mean of their weights.
+"""
+
+
 def apart(of: str, name: str) -> str:
     """What a score is called that is of other examples than the task's own: `typos_accuracy`, `wiki_accuracy`."""
     return f"{of}_{name}"
@@ -56,6 +62,8 @@ class Task(ABC):
         lower_is_better: Names of those of which lower is better: they are recorded, and cannot be maximised (a class attribute).
         per_example: Names of those scores that are told of example by example, so that few dev examples say little of them (a class
             attribute).
+        relative: Names of those scores that are told only beside the models that one started from, by `since`: a model that is
+            graded by itself has none of them (a class attribute).
         bounds: Names of the fields that bound what can be predicted, which `Formulation.reach` looks at (a class attribute).
         inputs: Keys of an example whose values are text that a model reads: a text, a list of texts
             or of a conversation's turns. First the one that users write (a class attribute).
@@ -65,6 +73,7 @@ class Task(ABC):
     metrics: ClassVar[tuple[str, ...]]
     lower_is_better: ClassVar[tuple[str, ...]] = ()
     per_example: ClassVar[tuple[str, ...]] = ()
+    relative: ClassVar[tuple[str, ...]] = ()
     bounds: ClassVar[tuple[str, ...]] = ()
     inputs: ClassVar[tuple[str, ...]] = ()
     teachable: ClassVar[bool] = False
@@ -217,6 +226,26 @@ class Task(ABC):
     def sharing(self, other: Task) -> Task:
         """Another task as a model of this one is graded by it: with the classes of this one's head, where these hold its own."""
         return other
+
+    @property
+    def combines(self) -> str:
+        """How models of this task and of those before, each learned from the same start, answer together: `EACH` or `MEAN`. Empty,
+        as here: the model goes on from what it learned before.
+        """
+        return ""
+
+    @property
+    def stage(self) -> int:
+        """How many tasks it has learned with this one."""
+        return 1
+
+    def part(self, example: Example) -> int:
+        """Which of the tasks that it has learned an example is of, from 0."""
+        return 0
+
+    def settled(self) -> Task:
+        """The same task with nothing to be learned before it: of a model that has learned all of it."""
+        return self
 
     @property
     def anchor(self) -> float:

@@ -11,17 +11,21 @@ from typing import Any, ClassVar
 
 import numpy as np
 
-from workbench.errors import UsageError
+from workbench.errors import DataError, UsageError
 from workbench.formulations import Example, Formulation
-from workbench.space import Space, check, is_number, is_whole
-from workbench.tasks.base import Splits, Task
+from workbench.space import Space, check, ends, is_number, is_whole
+from workbench.tasks import request
+from workbench.tasks.base import EACH, MEAN, Splits, Task
 from workbench.tasks.tables import LabelledTask
 
-STRATEGIES = ("plain", "replay", "ewc")
+STRATEGIES = ("plain", "replay", "ewc", "adapter_per_task", "merge")
 """What is done against forgetting."""
 
 _OF = "task_number"
 """The key of an example that tells which of the tasks it is of, from 0."""
+
+_NUMBER = "task"
+"""The field of a request that tells which of the tasks it is of, from 1: where each is answered by weights of its own."""
 
 _LEARNED = "score_of_"
 """What the scores of single tasks are called: `score_of_1`, `score_of_2`, …."""
@@ -35,11 +39,13 @@ class Continual(Task):
 
     Attributes:
         learned: How many of the tasks are learned in all: the last one of these now.
+        done: Whether a model has learned all of them, and only answers.
         data: The data set that is learned now, as a recipe's labels are counted by it.
     """
 
     metrics: ClassVar[tuple[str, ...]] = ("average_accuracy", "backward_transfer")
     lower_is_better: ClassVar[tuple[str, ...]] = ("forgetting",)
+    relative: ClassVar[tuple[str, ...]] = ("backward_transfer", "forgetting")
 
     tasks: tuple[Task, ...]
     strategy: str
@@ -47,6 +53,7 @@ class Continual(Task):
     memory: int
     strength: float
     learned: int
+    done: bool = field(default=False, metadata={"later": True})
     data: str = field(init=False)
     seed: int = field(init=False)
 
@@ -61,6 +68,8 @@ class Continual(Task):
             )
         if len(self.tasks) < 2:
             raise UsageError(f"continual() needs two tasks or more, to be learned one after the other; got {len(self.tasks)}.")
+        if any(0 in ends(getattr(each, "train", 1)) for each in self.tasks):
+            raise UsageError("each task of continual() is learned: its train must be at least 1.")
         now = self.tasks[self.learned - 1]
         object.__setattr__(self, "data", str(getattr(now, "data", type(now).__name__)))
         object.__setattr__(self, "seed", getattr(now, "seed", 0))
@@ -69,11 +78,25 @@ class Continual(Task):
 
     def predecessor(self) -> tuple[Task, float] | None:
         """The same with one task less; None where this is the first."""
-        return (dataclasses.replace(self, learned=self.learned - 1), self.epochs) if self.learned > 1 else None
+        return (dataclasses.replace(self, learned=self.learned - 1), self.epochs) if self.learned > 1 and not self.done else None
+
+    def settled(self) -> Continual:
+        return dataclasses.replace(self, done=True)
+
+    @property
+    def combines(self) -> str:
+        return {"adapter_per_task": EACH, "merge": MEAN}.get(self.strategy, "")
+
+    @property
+    def stage(self) -> int:
+        return self.learned
+
+    def part(self, example: Example) -> int:
+        return int(example.get(_OF, self.learned - 1))
 
     @property
     def anchor(self) -> float:
-        return self.strength if self.strategy == "ewc" and self.learned > 1 else 0.0
+        return self.strength if self.strategy == "ewc" and self.learned > 1 and not self.done else 0.0
 
     @property
     def teaches(self) -> bool:
@@ -90,8 +113,10 @@ class Continual(Task):
         every = [task.splits() for task in self._united()]
         own = [{**example, _OF: self.learned - 1} for example in every[self.learned - 1].train]
         old = [{**example, _OF: i, "replayed": True} for i, some in enumerate(self._remembered()) for example in some]
+        # Of a task that is still to be learned there are no weights, where each has its own.
+        graded = every[: self.learned] if self.combines == EACH else every
         dev, test = (
-            [{**each, _OF: i} for i, splits in enumerate(every) for each in getattr(splits, side)] for side in ("dev", "test")
+            [{**each, _OF: i} for i, splits in enumerate(graded) for each in getattr(splits, side)] for side in ("dev", "test")
         )
         return Splits(_spread(own, old, self.seed), dev, test)
 
@@ -107,17 +132,26 @@ class Continual(Task):
         return list(dict.fromkeys(line for task in self._united() for line in task.notes()))
 
     def portable(self) -> Task:
-        """One of the tasks, with the classes of all of them: what is learned before says nothing of how a model is asked."""
-        return self._united()[0].portable()
+        """One of the tasks, with the classes of all of them, where one model answers alike whatever the task."""
+        every = tuple(task.portable() for task in self._united())
+        return dataclasses.replace(self, tasks=every) if self.combines else every[0]
 
     def asked(self) -> Mapping[str, str]:
-        return self.tasks[0].asked()
+        fields = self.tasks[0].asked()
+        return {_NUMBER: request.TEXT, **fields} if fields and self.combines == EACH else fields
 
     def question(self, example: Example) -> dict[str, Any]:
-        return self.tasks[0].question(example)
+        number = example[_OF]
+        return self.tasks[number].question(example) | ({_NUMBER: str(number + 1)} if self.combines == EACH else {})
 
     def example(self, row: Mapping[str, Any]) -> Example:
-        return self.tasks[0].example(row)
+        if self.combines != EACH:
+            return {**self.tasks[0].example(row), _OF: 0}
+        numbers = [str(i + 1) for i in range(self.learned)]
+        if (number := str(row[_NUMBER]).strip()) not in numbers:
+            raise DataError(f"{_NUMBER} must be the number of the task that the row is of, {' or '.join(numbers)}; got {number!r}.")
+        task = self.tasks[numbers.index(number)]
+        return {**task.example({name: value for name, value in row.items() if name != _NUMBER}), _OF: numbers.index(number)}
 
     # The model and its scores
 
@@ -161,9 +195,10 @@ class Continual(Task):
         """
         stages = before[len(before) - self.learned + 1 :] if self.learned > 1 else ()
         names = [f"{_LEARNED}{j + 1}" for j in range(self.learned - 1)]
-        if len(stages) < self.learned - 1 or not names or not all(name in each for name in names for each in (*stages, scores)):
+        known = len(stages) == len(names) and all(name in scores and name in stages[j] for j, name in enumerate(names))
+        if not names or not known:
             return dict(scores)
-        lost = [max(stage[name] for stage in stages) - scores[name] for name in names]
+        lost = [max(stage[name] for stage in stages if name in stage) - scores[name] for name in names]
         gained = [scores[name] - stages[j][name] for j, name in enumerate(names)]
         return {**scores, "forgetting": statistics.fmean(lost), "backward_transfer": statistics.fmean(gained)}
 
@@ -200,6 +235,11 @@ def continual(
             replay; Chaudhry et al. 2019, arXiv:1902.10486). `ewc` holds each weight near what it was, the more the surer the
             tasks before were of it (elastic weight consolidation; Kirkpatrick et al. 2017, arXiv:1612.00796): by the diagonal of
             the empirical Fisher information, summed over these tasks. It is for methods that change the weights in place.
+            With the two others each task is learned from the same start, `model`. `adapter_per_task` keeps what was tuned for each
+            task (an adapter, a head), and this answers the task's examples: nothing is forgotten, as nothing is learned over it.
+            For that it must be known of which task an example is, in use as well, and every task adds its tuned numbers. It is
+            for methods that leave the model as it is. `merge` makes one model with the mean of all models' weights, into which
+            those of adapters are merged.
         epochs: Passes over the examples of each of the tasks before the last; the recipe's own are over the last one's.
         memory: With `replay`, examples that are remembered of each task.
         strength: With `ewc`, how strongly weights are held: lambda of the paper.

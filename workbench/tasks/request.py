@@ -133,6 +133,7 @@ def _silence() -> str:
 
 
 _SAMPLES: Mapping[str, Any] = {
+    "task": "1",
     "question": "Which river flows through Paris?",
     "context": "The Seine flows through Paris.",
     # A grey square of 8 x 8 pixels.

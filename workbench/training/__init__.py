@@ -3,6 +3,8 @@ or prices.
 
     loop          the loop itself; kept weights of a sweep, read again and graded on the test split
     tuning        one run's model, optimiser and averages
+    progress      how far a training is, for whoever watches it
+    combining     models of several tasks, each learned from the same start, as one
     predicting    a model that answers requests
     onnx_models   a file of ONNX in a model's place
     exporting     makes such a file, and grades it
@@ -40,10 +42,11 @@ if TYPE_CHECKING:
     from workbench.training.loop import Checkpoint, asked_model, device, predict, prepare, test, train, tuned_model, warm_up
     from workbench.training.passes import questions
     from workbench.training.predicting import Grade, Predictions, Predictor, SharedWeights, grade
+    from workbench.training.progress import Progress
     from workbench.training.resume_state import ResumeCache, ResumeState
     from workbench.training.shards import Shards
     from workbench.training.shared_files import SharedFiles
-    from workbench.training.tuning import Progress, Tuning
+    from workbench.training.tuning import Tuning
     from workbench.training.vectors import embed
 
 __all__ = [
@@ -79,7 +82,7 @@ __all__ = [
 _MODULES = {
     "Checkpoint": "loop",
     "Exported": "exporting",
-    "Progress": "tuning",
+    "Progress": "progress",
     "Grade": "predicting",
     "Predictions": "predicting",
     "Predictor": "predicting",

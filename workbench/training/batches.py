@@ -196,9 +196,9 @@ def one_batch(rows: Rows, chosen: np.ndarray, device: torch.device) -> Iterator[
 
 
 def evaluation_batches(
-    rows: Rows, device: torch.device, *, packed: bool = False, filled: bool = False
+    rows: Rows, device: torch.device, *, packed: bool = False, filled: bool = False, some: np.ndarray | None = None
 ) -> Iterator[tuple[np.ndarray, dict[str, Any]]]:
-    """All rows, sorted by length, in batches of bounded size; as `micro_batches`.
+    """All rows, or some, sorted by length, in batches of bounded size; as `micro_batches`.
 
     Args:
         rows: All rows.
@@ -206,8 +206,10 @@ def evaluation_batches(
         packed: As in `micro_batches`.
         filled: Whether batches are as large as they may be, as answers want it that are written: for
             each token of a batch all of the model is read again.
+        some: Indices of the rows; None: all.
     """
     order = np.argsort(rows.lengths, kind="stable")
+    order = order if some is None else order[np.isin(order, some)]
     sizes = rows.lengths[order].tolist()
     most = MAX_TOKENS.get(device.type, MAX_TOKENS["cpu"])
     for begin, stop in _alike(sizes) if rows.alike else [(0, len(sizes))]:

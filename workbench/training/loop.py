@@ -19,6 +19,7 @@ before a state was resumed, by the evaluations of earlier checkpoints, and by th
 from __future__ import annotations
 
 import contextlib
+import dataclasses
 import gc
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -38,8 +39,9 @@ from workbench.result import merged_labels
 from workbench.study import Recipe
 from workbench.training import choosing, encoding, parent_store, parents, sharding
 from workbench.training.batches import checkpoint_epochs, steps_for
+from workbench.training.progress import Progress
 from workbench.training.resume_state import ResumeState
-from workbench.training.tuning import Progress, Tuning
+from workbench.training.tuning import Tuning
 from workbench.usage import Usage, Work, add_phases, total
 
 
@@ -66,7 +68,7 @@ class Checkpoint:
         next_labels: `labels` then.
         examples: Training examples processed, repeats included.
         tokens: Training tokens processed, padding excluded.
-        trainable_parameters: How many numbers are tuned.
+        trainable_parameters: How many numbers are tuned; of models with weights of their own for each task, for all of these.
         usage: Cold usage by phase: its parents in full, load, data, training to here and this evaluation alone.
         spent: What was really consumed since the checkpoint before, by phase.
         serving: `latency_seconds`, the median of one prediction alone (measured once a run), and `predictions_per_second`
@@ -194,6 +196,8 @@ def predict(recipe: Recipe, weights: str | Path | None, examples: Sequence[Examp
 
 def tuned(recipe: Recipe, weights: str | Path | None, where: torch.device) -> Tuning:
     """A model with weights from a file, as `test` takes them: to be evaluated, not to be trained on. Raises as `test`."""
+    if recipe.task.combines:  # such weights hold all that was learned
+        recipe = dataclasses.replace(recipe, task=recipe.task.settled())
     parents.prepare(recipe, train, None, Progress())
     tuning = Tuning(recipe, where, None)
     if weights is None:
@@ -221,9 +225,9 @@ def warm_up(recipe: Recipe) -> None:
     models.processor(recipe.architecture)
     for task in (recipe.task, *recipe.also):
         task.provision()
-    parent, formulation = recipe.parent, recipe.formulation
-    if parent is not None and not parent_store.is_at_hand(parent):
-        warm_up(parent)
+    formulation, before = recipe.formulation, (recipe.parent, recipe.begun_with)
+    if missing := [each for each in before if each is not None and not parent_store.is_at_hand(each)]:
+        warm_up(missing[0])
     elif bases.is_kept(parent_store.place(recipe), formulation.auto_class, recipe.weights, **formulation.settings):
         return
     models.build(recipe.architecture, formulation.auto_class, device="meta", **formulation.settings)
@@ -358,7 +362,7 @@ def _train(
             next_labels=sum(then.values()),
             examples=processed,
             tokens=tuning.tokens,
-            trainable_parameters=sum(p.numel() for p in tuning.parameters.values()),
+            trainable_parameters=sum(p.numel() for p in tuning.parameters.values()) + tuning.beside.numbers,
             usage=add_phases(cold, {"evaluate": evaluation}),
             spent=dict(phases.spent),
             serving=dict(serving),

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 
 from workbench.errors import EnvironmentFault
+from workbench.study import sequences
 
 if TYPE_CHECKING:
     from workbench.study import Recipe
@@ -60,6 +61,8 @@ class OnnxModel(torch.nn.Module):
 
 def refusal(recipe: Recipe) -> str:
     """Why a recipe's model has no form in ONNX, and what to do, a sentence; empty where it has one."""
+    if problem := sequences.of_parts(recipe.task):
+        return problem
     if (name := recipe.formulation.auto_class) in CLASSES:
         return ""
     return (

@@ -6,6 +6,8 @@ on record:
     whole/       the model in Hugging Face's form, averaged weights in float32, with the head of its task
     body/        the same without that head, for a recipe with another one; the two share the body's weights
     record.json  what making it took
+
+Of tasks that are each answered by weights of their own there are these alone (`tuned.safetensors`).
 """
 
 from __future__ import annotations
@@ -45,6 +47,8 @@ STATE_BYTES = 2 << 30
 _RECORD = "record.json"
 
 _FISHER = "fisher.safetensors"
+
+_TUNED = "tuned.safetensors"
 
 _KEPT = "deployed"
 """The file that marks a folder which a deployed model needs."""
@@ -122,7 +126,7 @@ def place(recipe: Recipe) -> str:
     Raises:
         EnvironmentFault: The parent's model is not there.
     """
-    if (parent := recipe.parent) is None:
+    if (parent := recipe.begun_with) is None:
         return recipe.architecture
     if (record := find(parent)) is None:
         raise EnvironmentFault(
@@ -140,9 +144,27 @@ def information(parent: Recipe) -> dict[str, torch.Tensor]:
     return found
 
 
+def tuned(parent: Recipe) -> dict[str, torch.Tensor]:
+    """The tuned weights of a parent whose tasks each have their own, by name."""
+    from safetensors.torch import load_file
+
+    found: dict[str, torch.Tensor] = load_file(folder_of(parent) / _TUNED)
+    return found
+
+
+def model_tensors(parent: Recipe) -> dict[str, torch.Tensor]:
+    """All weights of a parent's model with the head of its task, by name."""
+    from safetensors.torch import load_file
+
+    found: dict[str, torch.Tensor] = {}
+    for file in sorted((folder_of(parent) / "whole").glob("*.safetensors")):
+        found |= load_file(file)
+    return found
+
+
 def kept_for_good(recipe: Recipe) -> str:
     """Do as `place` does, and never drop that folder to make room: what is deployed needs it."""
-    found, parent = place(recipe), recipe.parent
+    found, parent = place(recipe), recipe.begun_with
     if parent is not None:
         (folder_of(parent) / _KEPT).touch()
     return found
@@ -170,15 +192,20 @@ def states() -> ResumeCache:
 
 
 def write(
-    parent: Recipe, model: torch.nn.Module, record: ParentRecord, information: Mapping[str, torch.Tensor] | None = None
+    parent: Recipe,
+    model: torch.nn.Module | None,
+    record: ParentRecord,
+    information: Mapping[str, torch.Tensor] | None = None,
+    tuned: Mapping[str, torch.Tensor] | None = None,
 ) -> None:
     """Keep a parent's model, whole or not at all, and drop the oldest ones.
 
     Args:
         parent: What made it.
-        model: A plain model (`methods.merged`) on the CPU.
+        model: A plain model (`methods.merged`) on the CPU; None where only what was tuned is kept.
         record: What making it took.
         information: The Fisher information of its weights, by name; None where nobody needs it.
+        tuned: Its tuned weights, by name, where these alone are kept.
 
     Raises:
         EnvironmentFault: The cache cannot be written to.
@@ -189,8 +216,12 @@ def write(
     draft = process.draft(made)
     try:
         made.parent.mkdir(parents=True, exist_ok=True)
-        with hub.quiet():
-            _write_model(parent, model, draft)
+        draft.mkdir(parents=True, exist_ok=True)
+        if model is not None:
+            with hub.quiet():
+                _write_model(parent, model, draft)
+        if tuned is not None:
+            save_file(dict(tuned), draft / _TUNED)
         if information is not None:
             save_file(dict(information), draft / _FISHER)
         about = {

@@ -15,10 +15,12 @@ import torch
 from workbench import methods, process
 from workbench.errors import EnvironmentFault, Infeasible, UsageError
 from workbench.result import label_order, merged_labels
-from workbench.study import Recipe
+from workbench.study import Recipe, sequences
+from workbench.tasks.base import EACH
 from workbench.training import fisher, parent_store
 from workbench.training.parent_store import ParentRecord
-from workbench.training.tuning import Progress, Tuning
+from workbench.training.progress import Progress
+from workbench.training.tuning import Tuning
 from workbench.usage import Usage, Work, total
 
 if TYPE_CHECKING:
@@ -92,11 +94,8 @@ def _prepare(recipe: Recipe, train: Train, meter: Any, progress: Progress) -> St
     parent = recipe.parent
     if parent is None:
         return None
-    if recipe.task.anchor and recipe.method.kind not in methods.IN_PLACE:
-        raise UsageError(
-            f"ewc holds the weights of the model itself, and {recipe.method.name!r} puts others beside them. Take "
-            f"{', '.join(methods.IN_PLACE)}, or another strategy."
-        )
+    if problem := sequences.problem(recipe.task, recipe.method, recipe.weights):
+        raise UsageError(problem)
     work = Work()
     if (record := parent_store.find(parent)) is None:
         lock = parent_store.root() / "locks" / parent_store.folder_of(parent).name
@@ -114,6 +113,8 @@ def _prepare(recipe: Recipe, train: Train, meter: Any, progress: Progress) -> St
                 record, work = _make(parent, train, meter, progress)
                 progress.phase = "train"
     parent_store.touch(parent)
+    if (start := recipe.begun_with) is not None and start is not parent and not parent_store.is_at_hand(start):
+        _prepare(_first(recipe), train, meter, progress)  # what each task begins with was dropped since
     labels = record.labels_before if recipe.starts_from_corpus else record.labels
     progress.saw(labels)
     return Started(record.usage, labels, work, record.scores)
@@ -144,9 +145,13 @@ def _make(parent: Recipe, train: Train, meter: Any, progress: Progress) -> tuple
             _failed[parent.id] = failed
         raise failed from error
     assert last is not None
-    tuning = Tuning(dataclasses.replace(parent, weights="float32"), torch.device("cpu"), None)
-    tuning.adopt({methods.plain_name(name): value for name, value in weights.items()})
-    information, taken = _information(parent, tuning, meter) if parent.task.teaches else (None, Usage())
+    model, information, taken = None, None, Usage()
+    if parent.task.combines != EACH:
+        tuning = Tuning(dataclasses.replace(parent, weights="float32"), torch.device("cpu"), None)
+        tuning.adopt({methods.plain_name(name): value for name, value in weights.items()})
+        if parent.task.teaches:
+            information, taken = _information(parent, tuning, meter)
+        model = tuning.plain()
     earlier = parent_store.find(parent.parent) if parent.parent is not None else None
     before_scores = [] if earlier is None else earlier.scores
     before = {name: count for name, count in last.labels_by_order.items() if name != _order_of(parent)}
@@ -157,7 +162,7 @@ def _make(parent: Recipe, train: Train, meter: Any, progress: Progress) -> tuple
         head=parent_store.head_of(parent.formulation),
         scores=[*before_scores, last.scores],
     )
-    parent_store.write(parent, methods.merged(parent.method, tuning.model), record, information)
+    parent_store.write(parent, model, record, information, tuned=weights if model is None else None)
     states.drop(parent.run_id)
     return record, work
 
@@ -171,6 +176,13 @@ def _information(parent: Recipe, tuning: Tuning, meter: Any) -> tuple[dict[str, 
             earlier = parent_store.information(parent.parent)
             found = {name: value + earlier[name] if name in earlier else value for name, value in found.items()}
     return found, Usage() if window is None else window.usage.doing(tuning.work - before)
+
+
+def _first(recipe: Recipe) -> Recipe:
+    """The recipe of the first of several tasks."""
+    while (parent := recipe.parent) is not None and recipe.task.predecessor() is not None:
+        recipe = parent
+    return recipe
 
 
 def _order_of(recipe: Recipe) -> str:

@@ -319,7 +319,7 @@ class Passes:
         read = inference.read if isinstance(inference, Read) else None
         parts: list[tuple[Any, Any]] = []  # of batches whose rows the loss compares with each other
         with self.averaged_weights():
-            for chosen, inputs in evaluation_batches(of.labelled, self.where, packed=self.packs):
+            for chosen, inputs in self.batches(of.labelled, of.examples, packed=self.packs):
                 padded += padded_tokens(of.labelled, chosen, packed=self.packs)
                 with self.passing(of.labelled, chosen):
                     output = objective.forward(self.model, inputs)
@@ -334,7 +334,7 @@ class Passes:
                 losses += objective.loss(all_outputs, {"labels": all_labels})
             above = self.at_hand(of.labelled, np.arange(len(of.labelled)))
             work = self.work_of(of.labelled.lengths.tolist(), padded, len(of.examples), flops.forward, above=above)
-            for chosen, inputs in evaluation_batches(of.asked, self.where, filled=True) if read is None else ():
+            for chosen, inputs in self.batches(of.asked, of.examples, filled=True) if read is None else ():
                 work += self._ask(inference, of.asked, chosen, inputs, outputs)
         loss = float(losses) / max(1, int(of.labelled.items.sum())) if len(of.labelled) else None
         if loss is not None and not math.isfinite(loss):
@@ -369,11 +369,15 @@ class Passes:
             for i in range(min(SINGLE_PREDICTIONS, len(of.examples))):
                 own = of.asked.of_example(i)
                 began = clock()
-                for _, inputs in evaluation_batches(own, self.where):
+                for _, inputs in self.batches(own, of.examples):
                     with self.autocast, faults_of_the_model():
                         self.inference(self.model, inputs)
                 taken.append(clock() - began)
         return statistics.median(taken[1:] or taken)
+
+    def batches(self, rows: Rows, examples: Sequence[Example], **how: bool) -> Iterator[tuple[np.ndarray, dict[str, Any]]]:
+        """Rows of examples as `evaluation_batches` gives them, each batch to be passed before the next is asked for."""
+        return evaluation_batches(rows, self.where, **how)  # type: ignore[arg-type]
 
     @contextlib.contextmanager
     def averaged_weights(self) -> Iterator[None]:

@@ -8,7 +8,7 @@ import contextlib
 import dataclasses
 import threading
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -103,12 +103,20 @@ class _Asked(NamedTuple):
     processor: Any
     inference: Inference
     autocast: contextlib.AbstractContextManager[Any]
+    tuning: Tuning | None = None
+
+    def batches(self, rows: Rows, examples: Sequence[Example], where: torch.device) -> Iterator[tuple[np.ndarray, dict[str, Any]]]:
+        """Rows of examples as `Passes.batches` gives them."""
+        filled = self.inference.writes
+        if self.tuning is None:
+            return evaluation_batches(rows, where, filled=filled)
+        return self.tuning.batches(rows, examples, filled=filled)
 
 
 def _asked(recipe: Recipe, weights: str | Path | None, where: torch.device) -> _Asked:
     if weights is None or Path(weights).suffix != SUFFIX:
         tuning = tuned(recipe, weights, where)
-        return _Asked(tuning.model.eval(), tuning.processor, tuning.inference, tuning.autocast)
+        return _Asked(tuning.model.eval(), tuning.processor, tuning.inference, tuning.autocast, tuning)
     processor = models.processor(recipe.architecture)
     model = OnnxModel(Path(weights), parent_store.place(recipe))
     return _Asked(model, processor, recipe.formulation.inference(processor), contextlib.nullcontext())
@@ -146,7 +154,7 @@ class Predictor:
         self._shots = methods.shots(recipe.method, self._formulation, examples)
         apart = self._encoded(()) if self._apart is not self._formulation else None
         self._extra = [] if apart is None else list(apart.extra)
-        self._shared = [] if apart is None else self._outputs(apart)
+        self._shared = [] if apart is None else self._outputs(apart, ())
 
     def __call__(self, examples: Sequence[Example]) -> Predictions:
         """Answer examples, in batches of rows of similar length.
@@ -160,7 +168,7 @@ class Predictor:
         with _turn:
             began, cpu_began = time.perf_counter(), time.process_time()
             rows = self._apart.encode(examples, self._asked.processor, answers=False, shots=self._shots)
-            outputs = self._outputs(rows)
+            outputs = self._outputs(rows, examples)
             tokens = np.bincount(rows.example, self._tokens(rows, outputs), len(examples))[: len(examples)]
             if self._extra:
                 rows = dataclasses.replace(rows, extra=[*rows.extra, *self._extra])
@@ -177,10 +185,10 @@ class Predictor:
         return rows.lengths + written
 
     @torch.inference_mode()
-    def _outputs(self, rows: Rows) -> list[Any]:
+    def _outputs(self, rows: Rows, examples: Sequence[Example]) -> list[Any]:
         """One output a row."""
         inference, outputs = self._asked.inference, list[Any]([None] * len(rows))
-        for chosen, inputs in evaluation_batches(rows, self._where, filled=inference.writes):
+        for chosen, inputs in self._asked.batches(rows, examples, self._where):
             with self._asked.autocast, faults_of_the_model():
                 found = inference(self._asked.model, inputs)
             for row, value in zip(chosen, found, strict=True):

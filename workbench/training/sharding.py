@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
     from workbench.formulations import Rows
     from workbench.study import Recipe
-    from workbench.training.tuning import Progress
+    from workbench.training.progress import Progress
 
 F = TypeVar("F", bound=Callable[..., Any])
 

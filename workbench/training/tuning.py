@@ -7,8 +7,7 @@ from __future__ import annotations
 import contextlib
 import functools
 import math
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -17,62 +16,22 @@ import torch
 from workbench import flops, methods
 from workbench.data import bases, models
 from workbench.errors import Infeasible, UsageError
-from workbench.formulations import Rows
+from workbench.formulations import Example, Rows
+from workbench.objectives import packing
 from workbench.result import label_order
 from workbench.study import Recipe
-from workbench.training import memory, parent_store, sharding
+from workbench.training import combining, memory, parent_store, sharding
 from workbench.training.batches import micro_batches, one_batch, padded_tokens, step_examples, widest
 from workbench.training.faults import Shortage, faults_of_the_model
 from workbench.training.features import PIECE
 from workbench.training.passes import Passes
+from workbench.training.progress import Progress
 from workbench.training.resume_state import ResumeState, random_state, set_random_state
 from workbench.usage import Usage, Work
 
 FINITE_CHECK_STEPS = 16
 """Steps between two looks at the loss. Not every step, since reading a number from a GPU waits for
 it."""
-
-
-@dataclass
-class Progress:
-    """How far a training is, for whoever watches it from outside the loop: it tells what was done
-    when the training breaks off.
-
-    Attributes:
-        by_order: Distinct labelled examples whose labels have reached the loss, in the whole run and in what its parents are made
-            by, by the order in which they are bought.
-        work: The work of training since the last checkpoint.
-        phase: What is being done: `train`, or `pretrain` while a parent is made.
-        unlabelled: Orders of corpora, whose texts nobody labelled.
-        labels_of: How many labels have reached the loss once so many examples have.
-        stepping: Whether optimiser steps are being made, and not an evaluation, say.
-        leave: Ask for the end of the training after the step at hand; `left` is then its state.
-        left: The state to continue from, of a training that was left between two checkpoints.
-    """
-
-    by_order: dict[str, int] = field(default_factory=dict)
-    work: Work = field(default_factory=Work)
-    phase: str = "train"
-    unlabelled: set[str] = field(default_factory=set)
-    labels_of: Callable[[int], int] = lambda examples: examples
-    stepping: bool = False
-    leave: bool = False
-    left: ResumeState | None = None
-
-    def ask_to_leave(self) -> bool:
-        """Have the training end after the step at hand, with its state in `left`; whether it is at a place where it can."""
-        self.leave = self.stepping and self.phase == "train"
-        return self.leave
-
-    @property
-    def labels(self) -> int:
-        """Distinct labelled examples, all together."""
-        return sum(self.by_order.values())
-
-    def saw(self, labels: Mapping[str, int]) -> None:
-        """Note that so many labels, by the order in which they are bought, have reached the loss."""
-        seen = {name: max(self.by_order.get(name, 0), count) for name, count in labels.items() if name not in self.unlabelled}
-        self.by_order = {**self.by_order, **seen}  # a new one, as other threads may be reading
 
 
 class Tuning(Passes):
@@ -92,6 +51,7 @@ class Tuning(Passes):
         torch.manual_seed(recipe.seed + 1)  # dropout's stream does not depend on how many numbers the wrapping drew
         self.random = random_state(where)
         self.held = self._held()
+        self.beside, self.merged = combining.of(recipe), False
         if resume:
             self._load(resume)
 
@@ -338,13 +298,29 @@ class Tuning(Passes):
             # Copied in place, as the optimiser and PEFT's wrappers hold these very tensors.
             torch._foreach_copy_(parameters, [*map(sharding.local, self.average)])
         try:
-            with super().averaged_weights():
+            with self.beside.graded(self), super().averaged_weights():
                 yield
         finally:
             if current:
                 torch._foreach_copy_(parameters, current)
 
+    def batches(self, rows: Rows, examples: Sequence[Example], **how: bool) -> Iterator[tuple[np.ndarray, dict[str, Any]]]:
+        return self.beside.batches(self, rows, examples, **how)
+
+    def swap(self, model: torch.nn.Module) -> None:
+        """Take another model of the same architecture in the place of the one that there is."""
+        self.model = model
+        self.layers = None if self.layers is None else packing.layers_of(model)
+
     def averaged(self) -> dict[str, torch.Tensor]:
+        """Copies on the CPU of all weights that are evaluated, but those that the model begins with."""
+        return dict(self.beside.weights(self))
+
+    def plain(self) -> torch.nn.Module:
+        """The model as one of its architecture, once it has adopted weights; it is changed. Raises as `methods.merged`."""
+        return self.model if self.merged else methods.merged(self.recipe.method, self.model)
+
+    def own_weights(self) -> dict[str, torch.Tensor]:
         """Copies on the CPU of the tuned weights as they are evaluated, and of what was fitted."""
         values = self.average or list(self.parameters.values())
         found = dict(zip(self.parameters, values, strict=True)) | self._fitted()
@@ -365,6 +341,10 @@ class Tuning(Passes):
         Returns:
             Whether they fit; False where they are those of another recipe.
         """
+        return self.beside.adopt(self, weights)
+
+    def adopt_own(self, weights: Mapping[str, torch.Tensor]) -> bool:
+        """Do as `adopt` does, of weights that `own_weights` gave."""
         fitted = {name: value for name, value in weights.items() if name in self._fitted()}
         learned = {name: value for name, value in weights.items() if name not in fitted}
         if fitted.keys() != self._fitted().keys():

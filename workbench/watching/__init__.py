@@ -5,7 +5,7 @@
     history    the log, read: answered rows, servers, what they used
     use        requests, latency, tokens, energy and US$ by model
     drift      whether rows and answers are distributed as on the dev set
-    alarms     when a class became more frequent
+    alarms     when a class became more frequent or rarer
     shadow     how often a second model agrees, and what it would cost
     feedback   right answers, and the score in use that they give
     overview   all of it as one record

@@ -1,4 +1,4 @@
-"""When a class became more frequent: change points in the stream of a model's answers, at a stated rate of
+"""When a class became more frequent, or rarer: change points in the stream of a model's answers, at a stated rate of
 false alarms.
 
 It is the Page-Hinkley test (Page 1954, Biometrika 41, 100-115) of the monitoring task: on the share of rows
@@ -7,7 +7,8 @@ one stream at a time and does not say when the rise began; here all classes, and
 the threshold, are arrays. A test holds both equal.
 
 A class's usual share is that of the first `SETTLING` windows. Looked for is a rise to twice that (from one
-half on, by half of what is left). Each class's statistic is divided by its variance, so that one threshold
+half on, by half of what is left) and a fall to half of it: one that was not noticed would leave too high a
+share for usual, and hide the next rise. Each class's statistic is divided by its variance, so that one threshold
 serves all: the lowest that, of streams of `HORIZON` rows without any change, at most a share `RATE` passes
 with any class, as simulated with the usual shares. Rows are taken to be independent: where equal ones come in
 bursts, there are more false alarms. After an alarm the usual shares are learned anew.
@@ -48,13 +49,13 @@ OTHER = "(others)"
 
 @dataclass(frozen=True)
 class Alarm:
-    """A class that became more frequent.
+    """A class that became more frequent, or rarer.
 
     Attributes:
         label: The class.
         row: The row with which it was noticed, counted from 1 over all of the model's rows.
         time: When that was, in seconds since 1970.
-        since_row: About the row with which the rise began.
+        since_row: About the row with which the change began.
         before: Its usual share until then, 0 to 1.
         after: Its share from there to the alarm.
     """
@@ -65,6 +66,11 @@ class Alarm:
     since_row: int
     before: float
     after: float
+
+    @property
+    def rose(self) -> bool:
+        """Whether it became more frequent."""
+        return self.after > self.before
 
 
 @dataclass(frozen=True)
@@ -89,7 +95,7 @@ NEEDED = WINDOW * SETTLING
 
 
 def watch(rows: Sequence[Row]) -> Watched:
-    """Look for rises in the answers of one model.
+    """Look for changes in the answers of one model.
 
     Args:
         rows: Its rows, the first one first. Those whose answer is no class are left out.
@@ -122,8 +128,8 @@ def _next(rows: Sequence[Row], start: int) -> tuple[Alarm | None, dict[str, floa
         since_start = (counts.sum(0) + 0.5) / (windows * WINDOW + 1)  # known better than after the first rows
         return None, dict(zip([*names, OTHER], map(float, since_start), strict=True)), limit
     at = SETTLING + int(passed[0][0])
-    place = int(values[at].argmax())
-    since = int(began[at, place]) + 1
+    change = int(values[at].argmax())
+    place, since = change % (len(names) + 1), int(began[at, change]) + 1
     row = start + (at + 1) * WINDOW
     name = [*names, OTHER][place]
     after = float(counts[since : at + 1, place].mean()) / WINDOW
@@ -142,15 +148,19 @@ def usual_shares(counts: np.ndarray) -> np.ndarray:
 
 
 def statistic(counts: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """The test's value after each window, and behind which window each rise began, both shape (…, windows, classes).
+    """The test's value after each window, and behind which window each change began, both shape (…, windows, 2 x classes): first
+    the rises of all classes, then their falls.
 
     Args:
         counts: Rows of each class in each window, shape (…, windows, classes).
     """
     usual = usual_shares(counts)[..., None, :]
-    rise = _rise(usual)
-    values, began = page_hinkley(counts / WINDOW, rise / 2)
-    return values * rise * WINDOW / (usual * (1 - usual)), began
+    found = []
+    for sign, size in ((1, _rise(usual)), (-1, usual / 2)):
+        values, began = page_hinkley(sign * counts / WINDOW, size / 2)
+        found.append((values * size * WINDOW / (usual * (1 - usual)), began))
+    (rises, risen), (falls, fallen) = found
+    return np.concatenate([rises, falls], -1), np.concatenate([risen, fallen], -1)
 
 
 def page_hinkley(values: np.ndarray, slack: np.ndarray | float) -> tuple[np.ndarray, np.ndarray]:
