@@ -733,8 +733,10 @@ def test_a_ledger_that_is_away_for_a_moment_loses_nothing(bench, monkeypatch, im
     outcome = bench.sweep(Limits(trials=1))
     assert {r.status for r in outcome.results} == {"complete"}
     assert total(r.consumed for r in outcome.results).seconds == pytest.approx(bench.ear.clock)
-    assert sum("The ledger is away (starting)" in note for note in bench.ear.notes) == 2
-    assert bench.ear.notes.count("The ledger is back.") == 2
+    # Only writing a Result fails here: what else is asked meanwhile is answered, and tells that the ledger is back.
+    away = sum("The ledger is away (starting)" in note for note in bench.ear.notes)
+    assert 2 <= away <= 3
+    assert bench.ear.notes.count("The ledger is back.") == away
 
 
 @pytest.mark.slow

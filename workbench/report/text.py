@@ -17,8 +17,8 @@ def short_settings(settings: Mapping[str, Any]) -> str:
 
 
 def own_settings(settings: Mapping[str, Any], method: str, model: str) -> dict[str, Any]:
-    """The settings of a method, of what its model learned before, and of how its labels were chosen, out of those that a study
-    left open.
+    """The settings of a method, of what its model learned before, of how its labels were chosen, and of the strategy by which
+    tasks are learned in turn, out of those that a study left open.
 
     Args:
         settings: By path.
@@ -28,7 +28,8 @@ def own_settings(settings: Mapping[str, Any], method: str, model: str) -> dict[s
     name, *learned = model.split(" + ")
     before = [" + ".join([name, *learned[: i + 1]]) for i in range(len(learned))]
     chosen = {field: settings[field] for field in ("acquire", "pseudo") if settings.get(field) is not None}
-    owners = tuple(f"{owner}." for owner in (method, *learned, *before, *chosen.values()))
+    chosen |= {path: value for path, value in settings.items() if path.endswith(".strategy")}
+    owners = tuple(f"{owner}." for owner in (method, *learned, *before, *map(str, chosen.values())))
     return chosen | {path: value for path, value in settings.items() if path.startswith(owners)}
 
 
