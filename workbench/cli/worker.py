@@ -115,7 +115,8 @@ def _joined(setup: Setup, asked: WorkerOptions, sweep_id: str) -> tuple[Outcome,
     last = False
     with contextlib.suppress(EnvironmentFault):  # it is away, and was waited for
         last = not setup.ledger.leases()
-        if last:
+        # A machine that waited for work, and is stopped after the others have ended the sweep, ends it no second time.
+        if last and (not outcome.interrupted or setup.ledger.ended is None):
             setup.ledger.note_end(outcome.reason, interrupted=outcome.interrupted)
     if last:
         end_notebook(notebook, outcome, setup.view)
