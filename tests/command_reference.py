@@ -47,7 +47,7 @@ def _option(param: click.Option, ctx: click.Context) -> str:
     names, text = record
     if isinstance(param.type, click.Choice):
         names = f"{', '.join(param.opts)} CHOICE"
-        text += f" One of {', '.join(f'`{choice}`' for choice in param.type.choices)}."
+        text += "" if "One of " in text else f" One of {', '.join(f'`{choice}`' for choice in param.type.choices)}."
     names = names.replace("INTEGER RANGE", "N")
     whole, found = "", re.findall(r"\[([^\[\]]+)\]", text)
     for said in "; ".join(found).split("; ") if found else ():

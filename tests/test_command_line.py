@@ -1,6 +1,7 @@
 """The command line as a whole: whose word counts, what comes next, what a shell completes, what is begun, shown and kept."""
 
 import csv
+import dataclasses
 import io
 import json
 import os
@@ -22,6 +23,7 @@ from workbench.errors import StudyError, UsageError
 from workbench.ledger import Ledger, default_url
 from workbench.meter import host
 from workbench.study import DEFAULTS, load
+from workbench.sweep import Limits
 
 
 @pytest.fixture(autouse=True)
@@ -212,7 +214,9 @@ def test_what_a_study_states_survives_its_loading(tiny, tmp_path):
 @pytest.mark.parametrize(
     "name, value, said",
     [
-        ("WORKBENCH_TRIALS", "many", "the environment variable WORKBENCH_TRIALS: 'many'"),
+        ("WORKBENCH_TRIALS", "many", "the environment variable WORKBENCH_TRIALS: 'many' is not a whole number."),
+        ("WORKBENCH_TRIALS", "0", "WORKBENCH_TRIALS: 0 is too small: give a number of at least 1."),
+        ("WORKBENCH_TRIALS", "9000000000", "9000000000 is too large: give a number of at most 1000000000."),
         ("WORKBENCH_MAX_USD", "-1", "the environment variable WORKBENCH_MAX_USD"),
         ("WORKBENCH_CONFIRM_SHARE", "2", "the environment variable WORKBENCH_CONFIRM_SHARE"),
         ("WORKBENCH_QUIET", "perhaps", "WORKBENCH_QUIET"),
@@ -537,3 +541,24 @@ def test_a_sweep_that_was_stopped_is_told_to_go_on_within_the_same_limits(tmp_pa
     with cli.get_command(cli.make_context("workbench", ["sweep"]), "sweep").make_context("sweep", words):
         following = spending._following(None, [], None, "sweep")
     assert following == f"`workbench sweep '{file}' --trials 4 --max-usd 0.5 --yes` goes on"
+
+
+def test_a_worker_joins_a_sweep_that_has_noted_its_beginning_while_the_worker_prepared(command, monkeypatch, study_file):
+    from workbench.cli import worker as module
+    from workbench.sweep import Outcome
+
+    seen, storage = [], "sqlite:///optuna.db"
+
+    def meanwhile(study, *_):
+        Ledger.open(study, storage).note_begin(dataclasses.asdict(Limits(trials=2, max_usd=0.5)), "the sweep's id")
+
+    def joined(setup, asked, sweep_id):
+        seen.append((setup.limits, sweep_id))
+        return Outcome([], "a test", False), 0
+
+    monkeypatch.setattr(module, "check_study", lambda study: None)
+    monkeypatch.setattr(module, "forecaster_of", meanwhile)
+    monkeypatch.setattr(module, "_joined", joined)
+    assert command("worker", study_file.name, "--storage", storage)[0] == 0
+    assert command("worker", study_file.name, "--storage", storage, "--trials", "9")[0] == 0
+    assert seen == [(Limits(trials=trials, max_usd=0.5), "the sweep's id") for trials in (2, 9)]

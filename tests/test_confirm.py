@@ -139,7 +139,10 @@ def test_what_no_seed_changes_is_graded_once_where_nothing_else_is_on_the_front(
     code, out, err = command("confirm", "tiny.py", "--json")
     assert code == 0, err
     assert "1 member of the front that no seed changes to grade on the test split." in err
-    assert "The confirmation ended: 1 that no seed changes was graded once on the test split.\n" in err
+    assert (
+        "The confirmation ended: 1 model that no seed changes was graded once on the test split; new seeds have no effect on it.\n"
+        in err
+    )
     assert "with new seeds" not in err
     (point,) = [p for p in json.loads(out)["points"] if p["on_front"]]
     assert (point["confirmed"]["seeds"], point["confirmed"]["mean"]) == (0, point["score"])
@@ -164,7 +167,7 @@ def test_the_end_says_new_seeds_of_what_learns_alone(desk, reads):
     learned_epochs = [m.epochs for m in desk.members if m.epochs]
     assert 1 <= len(learned_epochs) == len(desk.members) - 1
     learned = "every member of the front that learns has been run with 1 new seed"
-    assert desk.confirm(seeds=1).reason == f"{learned}; 1 that no seed changes was graded once on the test split"
+    assert desk.confirm(seeds=1).reason == f"{learned}; 1 model that no seed changes was graded once on the test split"
     assert len(reads) == 1 + 2 * len(learned_epochs)
 
 

@@ -72,6 +72,7 @@ def test_many_labels_few_rows_and_labels_without_names(tmp_path, command):
     assert study.recipe.task.train.options == (32, 80)
     assert {"full", "head", "bitfit", "lora", "logistic", "setfit"} == {*study.dimensions["method"].space.names}
     assert study.trials == 12
+    assert '    maximize="accuracy",  # or another score of the task: "macro_f1"\n' in (tmp_path / "few.py").read_text()
 
 
 def test_spellings_of_a_label_are_read_as_one_and_told(tmp_path, command):
@@ -141,7 +142,10 @@ def test_data_of_which_it_cannot_be_told_what_they_are_for(tmp_path, command):
     assert "has no column 'nope' (label=)" in said("two.csv", "--label", "nope")
     (tmp_path / "rows.json").write_text("[1, 2]")
     assert "holds no row with names of columns" in said("rows.json")
-    assert "none by its name" in said("two.csv", "--output", "study.txt")
+    assert "none by its name. Call it for instance study.py." in said("two.csv", "--output", "study.txt")
+    assert "Call it for instance sub/two.py." in said("two.csv", "--output", "sub/two.csv")
+    (tmp_path / "header.csv").write_text("text,label\n")
+    assert "'header.csv' has no rows below the header." in said("header.csv")
     (tmp_path / "program").write_bytes(b"\x7fELF\x02")
     program = said(str(tmp_path / "program"))
     assert "program: cannot read a file whose name does not end in its format. Files that are read end in .json, " in program

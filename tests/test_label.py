@@ -198,7 +198,7 @@ def test_an_answer_whose_text_has_a_label_in_the_data_is_left_out(place: Path) -
     [
         ((), 2, "say what to do: --next N"),
         (("--next", "3", "--answers", "x.csv"), 2, "say what to do"),
-        (("--next", "0"), 2, "0 is not in the range"),
+        (("--next", "0"), 2, "0 is too small: give a number of at least 1"),
         (("--answers", "x.csv"), 2, "x.csv"),
         (("--next", "3", "--pool", "nothing.csv"), 2, "nothing.csv"),
         (("--next", "3", "--strategy", "uncertain"), 2, "uncertainty"),

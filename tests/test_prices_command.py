@@ -54,6 +54,8 @@ def test_offers_are_chosen_by_platform_and_gpu() -> None:
         run("--platform", "awss")
     with pytest.raises(UsageError, match=r"no offer here has the GPU 'L40SS'. Did you mean 'L40S'"):
         run("--gpu", "L40SS")
+    with pytest.raises(UsageError, match=r"no offer here has the GPU 'H1000'. Did you mean 'H100'"):
+        run("--gpu", "H1000")
 
 
 def test_the_table_has_price_memory_region_and_source_date() -> None:

@@ -3,6 +3,7 @@
 import contextlib
 import os
 import signal
+import socket
 import time
 
 import pytest
@@ -96,12 +97,29 @@ def test_a_sweep_on_a_cluster_outlives_a_node_and_its_workers_end_with_its_drive
 def test_a_cluster_that_is_not_there_is_an_error_in_words(monkeypatch):
     ray = pytest.importorskip("ray")
 
-    def away(**options):
-        raise ConnectionError("Could not find any running Ray instance")
+    def away(*words, **options):
+        raise ConnectionError("Could not find any running Ray instance. Please specify … by setting the `--address` flag")
 
-    monkeypatch.setattr(ray, "init", away)
-    with pytest.raises(EnvironmentFault, match=r"no cluster of Ray's at auto \(Could not find.*ray start --head"):
+    monkeypatch.delenv("RAY_ADDRESS", raising=False)
+    monkeypatch.setattr("ray._private.services.canonicalize_bootstrap_address_or_die", away)
+    monkeypatch.setattr(ray, "init", lambda **options: pytest.fail("it would try for minutes"))
+    with pytest.raises(EnvironmentFault, match=r"^no cluster of Ray's is running on this machine\. `ray start --head` starts one"):
         RayLauncher("auto")
+    with socket.socket() as taken:  # bound, and not listened on: nothing answers there
+        taken.bind(("127.0.0.1", 0))
+        stale = f"127.0.0.1:{taken.getsockname()[1]}"
+        with pytest.raises(EnvironmentFault, match=f"^no cluster of Ray's answers at {stale}\\. `ray start"):
+            RayLauncher(stale)
+        monkeypatch.setattr("ray._private.services.canonicalize_bootstrap_address_or_die", lambda address: stale)
+        with pytest.raises(EnvironmentFault, match=rf"answers at {stale}, where this machine's last one was \(`ray stop`"):
+            RayLauncher("auto")
+        monkeypatch.setenv("RAY_ADDRESS", stale)
+        with pytest.raises(EnvironmentFault, match=f"answers at {stale}, which RAY_ADDRESS names"):
+            RayLauncher("auto")
+    monkeypatch.setattr(ray_launcher, "_check_cluster", lambda address: None)
+    monkeypatch.setattr(ray, "init", away)
+    with pytest.raises(EnvironmentFault, match=r"at one:6379 cannot be joined \(Could not find.*ray start --head"):
+        RayLauncher("one:6379")
 
 
 def node(name, **has):

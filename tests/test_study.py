@@ -362,6 +362,7 @@ def test_a_path_may_be_text_and_the_folder_does_not_matter(write: Write, monkeyp
         ("TinyTask()", "NoTask()", "task=NoTask()", "NameError: name 'NoTask' is not defined"),
         ("import TinyTask", "import NoTask", "import NoTask", "cannot import name 'NoTask'"),
         ("epochs=2", "epochs=", "epochs=,", "invalid syntax"),
+        ("epochs=2", "epochs=(2 3)", "epochs=(2 3)", r"invalid syntax. Perhaps you forgot a comma\?$"),
         ("epochs=2,\n    )", "epochs=2,\n    ", "study = Study(", "'\\(' was never closed"),
     ],
 )

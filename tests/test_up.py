@@ -1,7 +1,9 @@
 """Files that start workers on other machines: whole, and without secrets."""
 
+import dataclasses
 import shutil
 import subprocess
+from pathlib import PurePath
 
 import pytest
 import yaml
@@ -24,6 +26,7 @@ def machines(**changes):
         "states": "s3://bucket/x",
         "install": "pip install workbench",
         "image": "workbench:1",
+        "folder": PurePath("up"),
     }
     return Machines(**known | changes)
 
@@ -83,6 +86,11 @@ def test_kubernetes_job_has_an_index_a_machine_and_notice():
     assert "resources" not in own["containers"][0]
 
 
+def test_the_books_remarks_on_a_date_are_left_out():
+    offer = dataclasses.replace(prices.find("aws:g6.xlarge"), date="2026 (not the day)")
+    assert machines(offer=offer).head.endswith("(price as of 2026).")
+
+
 def test_slurms_script_is_one(tmp_path):
     text = machine_files.slurm(machines())
     (tmp_path / "s").write_text(text)
@@ -114,11 +122,19 @@ def test_the_command_writes_them_once_and_starts_nothing(command, tmp_path, stud
     assert "2 x aws:g6.xlarge" in err
     assert "--states" in err, "what leaving it out means"
     texts = [(tmp_path / "files" / name).read_text() for name in names]
-    assert yaml.safe_load(texts[0])["num_nodes"] == 2
+    task = yaml.safe_load(texts[0])
+    assert task["num_nodes"] == 2
+    assert task["setup"] == f"pip install './{machine_files.WHEEL}[postgresql]'"
+    assert f"{machine_files.WHEEL}, which is not in this folder yet" in " ".join(err.split())
+    for start, name, text in zip(("sky launch", "kubectl apply -f", "sbatch"), names, texts, strict=True):
+        assert f"`workbench up` was run, by: {start} files/{name}\n" in text, "as it is printed"
+    assert f"`sky launch files/{names[0]}`" in " ".join(err.split())
     assert yaml.safe_load(texts[1])["spec"]["completions"] == 2
     assert command("up", study_file.name, "--storage", URL, "--platform", "aws:g6.xlarge", "--out", "files")[0] == 3
     code, _, err = command("up", study_file.name, "--platform", "aws:g6.xlarge", "--out", "others")
     assert (code, (tmp_path / "others").exists()) == (2, False)
+    study_file.write_text("a study that cannot be read")
+    assert "need a ledger on a server" in command("up", study_file.name)[2], "before the study is looked at"
 
 
 @pytest.mark.slow

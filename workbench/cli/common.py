@@ -20,7 +20,7 @@ from rich.table import Table as RichTable
 
 from workbench import prices, process
 from workbench.cli import complete, terminal
-from workbench.cli.options import check_address, placed, setting
+from workbench.cli.options import Whole, check_address, check_bounds, placed, setting
 from workbench.errors import EnvironmentFault, UsageError, did_you_mean
 from workbench.front import objectives
 from workbench.front.objectives import View
@@ -64,6 +64,7 @@ class _Finite(click.FloatRange):
             float(value)
         except ValueError:
             self.fail(f"{value!r} is no number. Give one without a unit, as 0.5 or 2e-4.", param, ctx)
+        check_bounds(self, float(value), param, ctx)
         # Click's own range lets `nan` through, as every comparison with it is false.
         number: float = super().convert(value, param, ctx)
         if not math.isfinite(number):
@@ -84,9 +85,11 @@ SHARE = _Finite(min=0, max=1, min_open=True, max_open=True)
 SHARE_OR_ALL = _Finite(min=0, max=1, min_open=True)
 """A share above 0, at most 1."""
 
-COUNT = click.IntRange(1, 10**9)
+COUNT = Whole(1, 10**9)
 """A number of runs or labels: more than a billion of them is a slip of the finger."""
 
+PORT = Whole(1, 65535)
+"""A port of TCP's."""
 
 _BLANKS_AT_END = re.compile(r" +((?:\x1b\[[0-9;]*m)*)$")
 """Blanks at the end of a line, with the escape sequences after them that end a style."""
@@ -257,7 +260,7 @@ def listening_options(port: int) -> Callable[[F], F]:
             show_default=True,
             help="Address to listen on; others than this machine's own show your runs to the network.",
         )(command)
-        return click.option("--port", type=click.IntRange(1, 65535), default=port, show_default=True)(command)
+        return click.option("--port", type=PORT, default=port, show_default=True, help="Port to listen on.")(command)
 
     return decorate
 

@@ -12,7 +12,7 @@ import click
 from workbench.cli.common import messages, waiting, warn_if_busy
 from workbench.cli.forecasting import forecaster_of
 from workbench.cli.notebook import end_notebook
-from workbench.cli.options import gathered
+from workbench.cli.options import Whole, gathered
 from workbench.cli.progress import Progress
 from workbench.cli.setup import (
     Measured,
@@ -41,7 +41,7 @@ from workbench.sweep import confirm as work
 if TYPE_CHECKING:
     from workbench.sweep import Limits, Replicate
 
-SEEDS = click.IntRange(min=1, max=1000)
+SEEDS = Whole(min=1, max=1000)
 
 
 @dataclass(frozen=True, kw_only=True)

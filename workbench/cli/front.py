@@ -34,7 +34,7 @@ from workbench.cli.common import (
     writing,
 )
 from workbench.cli.forecasting import kept_calibration
-from workbench.cli.options import gathered
+from workbench.cli.options import Whole, gathered
 from workbench.cli.serving import rival_of, show_serving
 from workbench.front.confirmed import Confirmed, confirmations, confirmed_front, corrected_points
 from workbench.front.members import pareto_front
@@ -81,7 +81,7 @@ class FrontOptions:
 @click.option("--billed", is_flag=True, help="Dollars as the platform bills one rental: rounded up, the whole machine.")
 @click.option(
     "--adopted",
-    type=click.IntRange(min=1),
+    type=Whole(min=1),
     metavar="N",
     help="Add to every bill what the sweep has spent on compute, over N adopted models.",
 )

@@ -86,7 +86,7 @@ def init(what: str, task: str | None, text: str | None, label: str | None, outpu
     if not (path.exists() or task or suffix_of(path.name) in TABLE_SUFFIXES or "/" in what or what in BUILT_IN):
         raise UsageError(
             f"there is no data {what!r}, and a study is a Python file, which {what} is none by its name. Call it for instance "
-            f"{what}.py, or give the path of your data."
+            f"{_stem(what)}.py, or give the path of your data."
         )
     output = output or Path(f"{_stem(what)}.py")
     _refuse(output)
@@ -111,7 +111,9 @@ def _stem(data: str) -> str:
 def _refuse(file: Path) -> None:
     """Refuse what can be refused before the data are read, which takes a while. Raises UsageError."""
     if file.suffix != ".py":
-        raise UsageError(f"a study is a Python file, and {file} is none by its name. Call it for instance {file}.py.")
+        raise UsageError(
+            f"a study is a Python file, and {file} is none by its name. Call it for instance {file.parent / _stem(file.name)}.py."
+        )
     if file.exists():
         raise UsageError(f"{file} is there already, and nothing was written. Name another file: --output FILE.")
 

@@ -254,7 +254,8 @@ def _written(seen: Seen) -> Written:
         methods = METHODS["few labels"].replace("{asked}", asked).replace("{zero_shot}", zero_shot).replace("{models}", of_encoders)
     length, tokens = _length(seen.texts, models[0]) if seen.texts else (0, "")
     what = WHAT[seen.kind]
-    scores = " or ".join(f'"{name}"' for name in seen.score)
+    others = " or ".join(f'"{name}"' for name in seen.score[1:])
+    scores = f"  # or another score of the task: {others}" if others else ""
     foreign = ""
     if _is_foreign(seen.texts):
         foreign = "\n        # Your texts are not in English, which these models were made for: name one for your language."
@@ -289,7 +290,7 @@ from workbench.tasks import {seen.kind}
         epochs=integers({steps}),
         batch_size=8,
     ),
-    maximize="{seen.score[0]}",  # or another score of the task: {scores}
+    maximize="{seen.score[0]}",{scores}
     minimize="usd",  # or "usd_compute", "labels", "seconds", "energy_j", "grams_co2e", or a tuple of them
     trials={12 if "logistic" in names else 8},  # runs in all; --trials says otherwise
     # label_usd=0.05,        # what a label costs you: then labels are on every bill

@@ -63,6 +63,29 @@ class Setting(Variable):
         return value, source
 
 
+def check_bounds(
+    kind: click.IntRange | click.FloatRange, number: float, param: click.Parameter | None, ctx: click.Context | None
+) -> None:
+    """Raise BadParameter, in words, where a number is outside its type's bounds: click says it by `1<=x<=1000000000`."""
+    if kind.min is not None and (number <= kind.min if kind.min_open else number < kind.min):
+        kind.fail(f"{number} is too small: give a number {'above' if kind.min_open else 'of at least'} {kind.min}.", param, ctx)
+    if kind.max is not None and (number >= kind.max if kind.max_open else number > kind.max):
+        kind.fail(f"{number} is too large: give a number {'below' if kind.max_open else 'of at most'} {kind.max}.", param, ctx)
+
+
+class Whole(click.IntRange):
+    """A range of whole numbers, whose errors are in words."""
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> int:
+        """Return the number. Raises BadParameter."""
+        try:
+            number = int(value)
+        except ValueError:
+            self.fail(f"{value!r} is not a whole number.", param, ctx)
+        check_bounds(self, number, param, ctx)
+        return number
+
+
 def check_address(ctx: click.Context, param: click.Parameter, value: str | None) -> str | None:
     """Return a database's URL if it looks like one. Whether it leads anywhere is found when it is opened. Raises BadParameter."""
     if value is not None and "://" not in value:

@@ -63,7 +63,9 @@ def _chosen(book: Sequence[Offer], platform: str | None, gpu: str | None) -> lis
         raise UsageError(f"no offer is called {platform!r}.{did_you_mean(str(platform), {o.platform for o in book})}")
     with_it = [o for o in there if gpu is None or _is_gpu(o, gpu)]
     if not with_it:
-        raise UsageError(f"no offer here has the GPU {gpu!r}.{did_you_mean(str(gpu), {o.gpu for o in there if o.gpu})}")
+        known = {o.gpu for o in there if o.gpu}
+        near = did_you_mean(str(gpu), known | {name.partition("-")[0] for name in known})  # H100, too, of H100-SXM
+        raise UsageError(f"no offer here has the GPU {gpu!r}.{near if ' Did you' in near else did_you_mean(str(gpu), known)}")
     return with_it
 
 

@@ -24,7 +24,7 @@ from workbench.cli.common import (
     say_next,
     writing,
 )
-from workbench.cli.options import gathered
+from workbench.cli.options import Whole, gathered
 from workbench.errors import UsageError
 from workbench.process import command_line, cpus
 from workbench.replay import protocol as protocols
@@ -70,7 +70,7 @@ class ReplayOptions:
 @click.command()
 @click.argument("tables", nargs=-1, required=True, metavar="TABLE…", type=click.Path(path_type=Path))
 @click.option("--methods", metavar="NAMES", help="What is compared, with commas. [default: all]")
-@click.option("--seeds", type=click.IntRange(min=1), default=30, show_default=True, help="Replays of each method.")
+@click.option("--seeds", type=Whole(min=1), default=30, show_default=True, help="Replays of each method.")
 @click.option("--budget", type=POSITIVE, default=15.0, show_default=True, metavar="RUNS", help="In mean full runs of the table.")
 @click.option("--workers", default="1,8,64", show_default=True, metavar="COUNTS", help="Virtual workers, with commas.")
 @click.option(
@@ -86,7 +86,7 @@ class ReplayOptions:
 @click.option(
     "--html", type=click.Path(dir_okay=False, path_type=Path), metavar="FILE", help="Draw the any-time curves into one HTML file."
 )
-@click.option("--jobs", type=click.IntRange(min=1), metavar="N", help="Processes. [default: one a CPU]")
+@click.option("--jobs", type=Whole(min=1), metavar="N", help="Processes. [default: one a CPU]")
 @json_option
 @gathered(ReplayOptions)
 def replay(asked: ReplayOptions) -> None:

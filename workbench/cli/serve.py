@@ -13,8 +13,8 @@ from typing import Any
 
 import click
 
-from workbench.cli.common import LOOPBACK, POSITIVE, SHARE_OR_ALL, messages, print_text, tracking_option, waiting
-from workbench.cli.options import gathered
+from workbench.cli.common import LOOPBACK, PORT, POSITIVE, SHARE_OR_ALL, messages, print_text, tracking_option, waiting
+from workbench.cli.options import Whole, gathered
 from workbench.errors import EnvironmentFault, UsageError
 from workbench.serving import bundle, registry, router, server
 from workbench.serving.app import TOKEN
@@ -23,7 +23,7 @@ from workbench.tasks import request
 from workbench.tracking import default_uri
 from workbench.watching.history import log_file
 
-_ROWS, _QUEUE = click.IntRange(1, 100_000), click.IntRange(1, 10_000)
+_ROWS, _QUEUE = Whole(1, 100_000), Whole(1, 10_000)
 
 LEAST_TOKEN = 16
 """The fewest characters of a token: fewer can be guessed."""
@@ -48,10 +48,12 @@ class ServeOptions:
 
 @click.command()
 @click.argument("models", metavar="NAME[@ALIAS]...", nargs=-1, required=True)
-@click.option("--port", type=click.IntRange(1, 65535), default=8000, show_default=True)
+@click.option("--port", type=PORT, default=8000, show_default=True, help="Port to listen on.")
 @click.option("--host", default="127.0.0.1", show_default=True, help=f"Address to listen on; other than loopback needs {TOKEN}.")
 @click.option("--max-rows", type=_ROWS, default=Limits.rows, show_default=True, help="The most rows of a request.")
-@click.option("--max-mb", type=POSITIVE, default=Limits.megabytes, show_default=True, help="The most megabytes of a request.")
+@click.option(
+    "--max-mb", type=POSITIVE, default=Limits.megabytes, show_default=True, metavar="MB", help="The most megabytes of a request."
+)
 @click.option("--queue", type=_QUEUE, default=Limits.queue, show_default=True, help="Requests at a time; others get a 503.")
 @click.option(
     "--log",

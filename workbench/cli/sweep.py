@@ -17,7 +17,7 @@ from workbench.cli.common import COUNT, POSITIVE, SHARE, messages, waiting, warn
 from workbench.cli.confirm import SEEDS, confirm_front
 from workbench.cli.forecasting import UNBOUNDED_RUNS, budget_text, expectation, forecaster_of, most_runs
 from workbench.cli.notebook import end_notebook
-from workbench.cli.options import gathered, placed, setting
+from workbench.cli.options import Whole, gathered, placed, setting
 from workbench.cli.progress import Progress
 from workbench.cli.setup import (
     Measured,
@@ -108,7 +108,7 @@ def sweep_options(command: F) -> F:
     """Declare the options of `SweepOptions`, for `sweep` and for its workers, which are started
     with the same words.
     """
-    count, whole = click.IntRange(min=1), click.IntRange(min=0)
+    count, whole = Whole(min=1), Whole(min=0)
     declared = (
         study_argument,
         setting("--trials", type=COUNT, help="Runs in all, those of earlier starts included. [default: the study's]"),
@@ -140,7 +140,8 @@ def sweep_options(command: F) -> F:
             is_flag=False,
             flag_value="auto",
             metavar="[ADDRESS]",
-            help="Work on a cluster of Ray's: a worker for each GPU, and for each machine without one. [ADDRESS: this one's]",
+            help="Work on a cluster of Ray's that is running (`ray start --head` starts one): a worker for each GPU, and for each "
+            "machine without one. [ADDRESS: HOST:PORT of its head; without it the cluster of this machine]",
         ),
         setting(
             "--devices",

@@ -13,7 +13,7 @@ from workbench import prices
 from workbench.cli import complete
 from workbench.cli.common import load_study, messages, print_text, say_next, states_option, storage_option, waiting, writing
 from workbench.cli.forecasting import forecaster_of, most_runs
-from workbench.cli.options import gathered, setting
+from workbench.cli.options import Whole, gathered, setting
 from workbench.errors import Refused, UsageError
 from workbench.forecast import rank, typical
 from workbench.prices import label_usd_of
@@ -35,7 +35,7 @@ class UpOptions:
     platform: str | None
     spot: bool
     out: Path
-    install: str
+    install: str | None
     image: str
     storage: str | None
     states: str | None
@@ -43,23 +43,21 @@ class UpOptions:
 
 @click.command()
 @click.argument("study", shell_complete=complete.study_files)
-@click.option("--machines", type=click.IntRange(1, 1000), default=1, show_default=True, metavar="N", help="How many.")
+@click.option("--machines", type=Whole(1, 1000), default=1, show_default=True, metavar="N", help="How many.")
 @setting("--platform", metavar="NAME", shell_complete=complete.platforms, help="Their offer. [default: the cheapest that fits]")
 @click.option("--spot", is_flag=True, help="Look among spot offers too: they end at any time.")
 @click.option("--out", type=click.Path(path_type=Path), default=Path(), metavar="FOLDER", help="Where to. [default: here]")
 @click.option(
     "--install",
-    default="pip install 'workbench[postgresql]'",
-    show_default=True,
     metavar="COMMAND",
-    help="Installs the workbench on a fresh machine.",
+    help=f"Installs the workbench on a fresh machine. [default: pip installs {machine_files.WHEEL} from the study's folder]",
 )
 @click.option(
     "--image",
     default=f"workbench:{metadata.version('workbench')}",
     show_default=True,
     metavar="NAME",
-    help="A container image that holds it.",
+    help="A container image that holds it, which you have built.",
 )
 @storage_option
 @states_option
@@ -70,6 +68,7 @@ def up(options: UpOptions) -> None:
     The machines are those of the cheapest offer that `workbench platforms` finds, or of --platform. Each runs `workbench worker` on
     the ledger of --storage, which is a server that all of them reach. Passwords are in no file: PGPASSFILE names where they are.
     """
+    machine_files.check(options.study, options.storage or "", options.states)  # before anything is loaded
     loaded = load_study(options.study)
     stem = Path(options.study).stem
     offer = _offer(options, loaded)
@@ -80,10 +79,11 @@ def up(options: UpOptions) -> None:
         count=options.machines,
         storage=options.storage or "",
         states=options.states,
-        install=options.install,
+        install=options.install or machine_files.INSTALL,
         image=options.image,
+        folder=options.out,
     )
-    texts = _texts(machines, stem)
+    texts = _texts(machines)
     there = [name for name in texts if (options.out / name).exists()]
     if there:
         raise Refused(f"{options.out / there[0]} is there already. Delete it, or name another folder by --out.")
@@ -94,9 +94,17 @@ def up(options: UpOptions) -> None:
     messages.print(machines.head, markup=False)
     for name in texts:
         print_text(str(options.out / name))
+    if options.install is None and f"{stem}.sky.yaml" in texts and not Path(machine_files.WHEEL).exists():
+        messages.print(
+            f"The workbench is on no package index: machines that SkyPilot starts install {machine_files.WHEEL}, which is not in "
+            "this folder yet. Make it by `pip wheel --no-deps --wheel-dir . SOURCE`, SOURCE being the folder of the workbench's "
+            "source, or name another command by --install.",
+            style="yellow",
+            markup=False,
+        )
     if options.states is None and options.machines > 1:
         messages.print("Without --states a run that one machine leaves is begun anew on another.", style="yellow", markup=False)
-    say_next(f"read them, then `{_start(next(iter(texts)), options.out)}`")
+    say_next(f"read them, then, in this folder, `{machines.start(next(iter(texts)))}`")
 
 
 def _offer(options: UpOptions, study: Study) -> Offer:
@@ -116,16 +124,18 @@ def _offer(options: UpOptions, study: Study) -> Offer:
     return found
 
 
-def _texts(machines: Machines, stem: str) -> dict[str, str]:
+def _texts(machines: Machines) -> dict[str, str]:
     """The files, by name."""
     found: dict[str, str] = {}
+    stem = machines.name
     task = machine_files.sky(machines)
     if task is not None:
-        found[f"{stem}.sky.yaml"] = _yaml(machines, f"Start it by: sky launch {stem}.sky.yaml", task)
+        found[f"{stem}.sky.yaml"] = _yaml(machines, machines.started(f"{stem}.sky.yaml"), task)
     job = machine_files.kubernetes(machines)
     needs = (
-        f"Start it by: kubectl apply -f {stem}.k8s.yaml",
-        f"It needs a volume claim {machine_files.STUDY_CLAIM} with the study's folder, and a secret {machine_files.SECRET}",
+        machines.started(f"{stem}.k8s.yaml"),
+        f"It needs an image {machines.image}, built by you, with the workbench and its extra postgresql,",
+        f"a volume claim {machine_files.STUDY_CLAIM} with the study's folder, and a secret {machine_files.SECRET}",
         "whose key pgpass holds PostgreSQL's password file: kubectl create secret generic "
         f"{machine_files.SECRET} --from-file=pgpass=$HOME/.pgpass",
     )
@@ -138,9 +148,3 @@ def _yaml(machines: Machines, how: str, record: dict[str, Any]) -> str:
     import yaml
 
     return f"# {machines.head}\n# {how}\n{yaml.safe_dump(record, sort_keys=False, width=120)}"
-
-
-def _start(name: str, folder: Path) -> str:
-    """The command that starts a file's machines."""
-    path = folder / name
-    return f"sky launch {path}" if name.endswith(".sky.yaml") else f"kubectl apply -f {path}"

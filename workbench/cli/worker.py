@@ -72,12 +72,13 @@ def worker(asked: WorkerOptions) -> None:
 
     with waiting("Preparing data and models …"):
         setup = opened(asked, offer, label_usd, first)
-        begun = setup.ledger.description if setup.ledger.ended is None else {}
-        if begun.get("limits"):
-            setup.limits = asked.within(Limits(**begun["limits"]))
         setup.ledger.note_inputs()
         setup.ledger.note_grading(graded_by(asked.loaded))
         setup.forecaster = forecaster_of(asked.loaded, asked.storage, setup.ledger.results())
+        # Read last: a sweep that was started a little earlier notes its beginning when it has prepared as much as this has.
+        begun = setup.ledger.description if setup.ledger.ended is None else {}
+        if begun.get("limits"):
+            setup.limits = asked.within(Limits(**begun["limits"]))
     with setup.measured.unbilled():
         ask(setup.budget, None, yes=asked.yes, bounded=bool(setup.limits.trials))
     outcome, code = _joined(setup, asked, str(begun.get("sweep") or ""))

@@ -141,7 +141,7 @@ def checked(file: Path, asked: Sequence[Waiting], before: Mapping[str, str], cla
         place = f"{file}, {where}"
         if ID not in row or column not in row:
             missing = ID if ID not in row else column
-            raise wrong(f"{file}: has no column {missing!r}. Fill in the file that `workbench label` wrote, with all its columns.")
+            raise wrong(f"{file} has no column {missing!r}. Fill in the file that `workbench label` wrote, with all its columns.")
         name, label = str(row[ID]).strip(), str(row[column]).strip()
         if not label:
             empty += 1

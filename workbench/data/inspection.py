@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from typing import Any, ClassVar
 
 from workbench.data import cache, images, sounds, sources, values
-from workbench.data.files import CONLL, reading, suffix_of, wrong
+from workbench.data.files import CONLL, DELIMITED, reading, suffix_of, wrong
 from workbench.data.forms import Form, Sides, Source
 from workbench.data.interactions import INTERACTIONS, ITEMS
 from workbench.data.labelled import LABEL, LONGEST_LABEL, MANY, MOST_OF_ROWS, TEXT
@@ -149,6 +149,9 @@ def look(data: str) -> Look:
     except DataError:
         # Not questions: it may be a list of rows all the same.
         rows = _All().read(sources.of(data, _All()), data)[0]["train"]
+    if not rows:
+        below = " below the header" if suffix_of(data) in DELIMITED else ""
+        raise wrong(f"{data!r} has no rows{below}. Give a table with rows.")
     rows = [row for row in rows if isinstance(row, Mapping)]
     if not rows:
         raise wrong(

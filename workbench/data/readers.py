@@ -71,12 +71,12 @@ class _Questions(Form):
     def chosen(self, names: Sequence[str], file: str) -> Sequence[str]:
         known = [name for name in names if name in COLUMNS]
         if twice := [name for name in known if known.count(name) > 1]:
-            raise wrong(f"{file}: has the column {twice[0]!r} twice. Remove one.")
+            raise wrong(f"{file} has the column {twice[0]!r} twice. Remove one.")
         for name in ("question", "context"):
             if name not in known:
-                raise wrong(f"{file}: has no column {name!r}.{did_you_mean(name, names)}")
+                raise wrong(f"{file} has no column {name!r}.{did_you_mean(name, names)}")
         if "answers" not in known and "answer" not in known:
-            raise wrong(f"{file}: has no column 'answers'.{did_you_mean('answers', names)}")
+            raise wrong(f"{file} has no column 'answers'.{did_you_mean('answers', names)}")
         return known
 
     def read(self, sources: Mapping[str, Source], data: str) -> tuple[Sides, tuple[str, ...]]:

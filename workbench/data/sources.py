@@ -66,11 +66,12 @@ def _from_data(path: Path, form: Form) -> dict[str, Source]:
         return {"train": [(str(path), formats.rows(path, form))]}
     hub_name = "the name of a data set on the hub"
     others = f"{hub_name}, or a built-in one: {', '.join(form.built_in)}" if form.built_in else f"or {hub_name}"
+    where = "" if path.is_absolute() else f" (looked in {Path.cwd()}: paths are relative to the folder you are in)"
     beside: list[str] = []
     with contextlib.suppress(OSError):
-        beside = [each.name for each in path.parent.iterdir()]
+        beside = [each.name for each in path.parent.iterdir() if each.is_dir() or files.suffix_of(each.name) in form.suffixes]
     hint = did_you_mean(path.name, beside)
-    raise wrong(f"there is no file or folder {str(path)!r} (looked in {Path.cwd()}).{hint} Give an existing path, {others}.")
+    raise wrong(f"there is no file or folder {str(path)!r}{where}.{hint} Give an existing path, {others}.")
 
 
 def _from_hub(data: str, form: Form) -> dict[str, Source]:

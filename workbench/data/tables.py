@@ -233,12 +233,12 @@ def pick(names: Sequence[str], file: str, field: str, given: str | None, known: 
     """
     if given is not None:
         if given not in names:
-            raise wrong(f"{file}: has no column {given!r} ({field}=).{did_you_mean(given, names)}")
+            raise wrong(f"{file} has no column {given!r} ({field}=).{did_you_mean(given, names)}")
         return given
     there = [name for name in known if name in names]
     if not there:
         raise wrong(
-            f"{file}: has no column {known[0]!r}; it has {', '.join(map(repr, names[:12]))[:200] or 'none'}. Say which is meant: "
+            f"{file} has no column {known[0]!r}; it has {', '.join(map(repr, names[:12]))[:200] or 'none'}. Say which is meant: "
             f'{field}="…". A CSV file needs a first line with the names of its columns.'
         )
     if len(there) > 1:

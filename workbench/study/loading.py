@@ -60,7 +60,8 @@ def _run(path: Path) -> ModuleType:
     try:
         exec(compile(path.read_bytes(), str(path), "exec", dont_inherit=True), vars(module))
     except SyntaxError as error:
-        raise StudyError(f"{error.filename or path}, line {error.lineno or '?'}: {error.msg}.") from error
+        end = "" if error.msg.endswith(("?", ".", "!")) else "."
+        raise StudyError(f"{error.filename or path}, line {error.lineno or '?'}: {error.msg}{end}") from error
     except (Exception, SystemExit) as error:
         line = line_in(str(path), error)
         if line is None and isinstance(error, OSError):

@@ -276,10 +276,11 @@ class ConfirmationPlanner:
         missed = len(asked(results, self._view))
         seedless = sum(member.epochs == 0 for member in pareto_front(results, self._view))
         known = seedless - missed
-        graded = f"{known} that no seed changes {'was' if known == 1 else 'were'} graded once on the test split"
-        lost = f"; {missed} could not be graded on it" if missed else ""
+        models, were, them = ("model", "was", "it") if known == 1 else ("models", "were", "them")
+        graded = f"{known} {models} that no seed changes {were} graded once on the test split"
+        lost = f"; {missed} could not be graded on that split" if missed else ""
         if not plan:
-            return f"{graded}{lost}"
+            return f"{graded}; new seeds have no effect on {them}{lost}"
         which = " that learns" if seedless else ""
         return f"every member of the front{which} has been run with {many}{failed}" + (f"; {graded}{lost}" if seedless else "")
 

@@ -10,6 +10,7 @@ from __future__ import annotations
 import re
 import shlex
 from dataclasses import dataclass
+from importlib import metadata
 from pathlib import PurePath
 from typing import Any
 
@@ -22,6 +23,14 @@ NOTICE_SECONDS = 120
 
 SECRET, STUDY_CLAIM = "workbench-pgpass", "workbench-study"
 """Names of a Secret and of a volume claim of Kubernetes."""
+
+WHEEL = f"workbench-{metadata.version('workbench')}-py3-none-any.whl"
+"""The file that holds this package: it is on no index."""
+
+INSTALL = f"pip install './{WHEEL}[postgresql]'"
+"""Installs it on a machine that has got the study's folder, with the file in it."""
+
+_STARTS = {".sky.yaml": "sky launch", ".k8s.yaml": "kubectl apply -f", ".slurm": "sbatch"}
 
 _SKY = {"aws": "aws", "gcp": "gcp", "azure": "azure", "lambda": "lambda", "runpod": "runpod", "vast": "vast", "nebius": "nebius"}
 """Platforms that SkyPilot knows, by our names."""
@@ -46,6 +55,7 @@ class Machines:
         states: Where they share states and weights; None: nowhere.
         install: The command that installs this package on a fresh machine.
         image: The container image that holds it.
+        folder: Where the files are written, as seen from the study's folder.
     """
 
     study: str
@@ -56,21 +66,10 @@ class Machines:
     states: str | None
     install: str
     image: str
+    folder: PurePath
 
     def __post_init__(self) -> None:
-        for url in (self.storage, self.states or ""):
-            if re.match(r"[^/]*://[^/@]*:[^/@]*@", url):
-                raise Refused(
-                    "the address holds a password, which would stand in the files. Leave it out, and put it into the file that "
-                    "PGPASSFILE names."
-                )
-        if not self.storage or self.storage.startswith("sqlite"):
-            raise UsageError(
-                "several machines need a ledger on a server. Name it: --storage postgresql+psycopg2://user@host/name, and its "
-                "password in the file that PGPASSFILE names."
-            )
-        if PurePath(self.study).is_absolute():
-            raise UsageError(f"{self.study} is on this machine alone. Run this in the study's folder, which goes along.")
+        check(self.study, self.storage, self.states)
 
     @property
     def words(self) -> list[str]:
@@ -94,7 +93,44 @@ class Machines:
     def head(self) -> str:
         """What a reader of any of the files has to know."""
         each = dollars(float(self.offer.usd_per_hour))
-        return f"{self.count} x {self.offer.name}, {each} an hour each while they are held (price of {self.offer.date})."
+        date = self.offer.date.split(" (")[0]  # without the book's remarks
+        return f"{self.count} x {self.offer.name}, {each} an hour each while they are held (price as of {date})."
+
+    def start(self, name: str) -> str:
+        """The command that starts the machines of a file, to be typed in the study's folder, which goes along."""
+        suffix = next(suffix for suffix in _STARTS if name.endswith(suffix))
+        return f"{_STARTS[suffix]} {shlex.quote(str(self.folder / name))}"
+
+    def started(self, name: str) -> str:
+        """What a file says about how it is started."""
+        return f"Start it in the folder in which `workbench up` was run, by: {self.start(name)}"
+
+
+def check(study: str, storage: str, states: str | None) -> None:
+    """Say what other machines cannot work with.
+
+    Args:
+        study: The study's file.
+        storage: The ledger's URL.
+        states: Where states and weights are shared; None: nowhere.
+
+    Raises:
+        Refused: An address holds a password.
+        UsageError: The ledger is a file, or the study's path is absolute.
+    """
+    for url in (storage, states or ""):
+        if re.match(r"[^/]*://[^/@]*:[^/@]*@", url):
+            raise Refused(
+                "the address holds a password, which would stand in the files. Leave it out, and put it into the file that "
+                "PGPASSFILE names."
+            )
+    if not storage or storage.startswith("sqlite"):
+        raise UsageError(
+            "several machines need a ledger on a server. Name it: --storage postgresql+psycopg2://user@host/name, and its "
+            "password in the file that PGPASSFILE names."
+        )
+    if PurePath(study).is_absolute():
+        raise UsageError(f"{study} is on this machine alone. Run this in the study's folder, which goes along.")
 
 
 def sky(machines: Machines) -> dict[str, Any] | None:
@@ -174,7 +210,7 @@ def slurm(machines: Machines) -> str:
     gpus = f"#SBATCH --gpus={machines.offer.gpus}\n" if machines.offer.gpus else ""
     return f"""#!/usr/bin/env bash
 # {machines.head}
-# Start it by: sbatch {machines.name}.slurm
+# {machines.started(f"{machines.name}.slurm")}
 #SBATCH --job-name={machines.name}
 #SBATCH --array=0-{machines.count - 1}
 #SBATCH --nodes=1

@@ -14,6 +14,7 @@ import contextlib
 import os
 import queue
 import signal
+import socket
 import subprocess
 import sys
 import threading
@@ -30,6 +31,11 @@ OFFER_LABEL = "offer"
 
 _HEAR_SECONDS = 1.0
 """How long an actor waits for lines before it answers without any."""
+
+CONNECT_SECONDS = 5.0
+"""How long a cluster's head has to answer."""
+
+_START = "`ray start --head` starts one on this machine; --ray HOST:PORT names the head of another."
 
 _LOOK_SECONDS = 1.0
 """How often the cluster is asked which machines it has."""
@@ -187,6 +193,30 @@ def _without(words: Sequence[str], option: str) -> list[str]:
     return [word for word in kept if not word.startswith(f"{option}=")]
 
 
+def _check_cluster(address: str) -> None:
+    """Raise EnvironmentFault where no cluster answers: Ray itself would try for minutes, and name options of its own."""
+    from ray._private.services import canonicalize_bootstrap_address_or_die  # what `ray.init` asks first
+
+    found, why = address, ""
+    if address == "auto" and os.environ.get("RAY_ADDRESS"):
+        found, why = os.environ["RAY_ADDRESS"], ", which RAY_ADDRESS names"
+    elif address == "auto":
+        why = ", where this machine's last one was (`ray stop` forgets it)"
+        try:
+            found = str(canonicalize_bootstrap_address_or_die("auto"))
+        except ConnectionError as error:
+            if "multiple" in str(error):
+                raise EnvironmentFault("several clusters of Ray's run on this machine. Name one: --ray HOST:PORT.") from error
+            raise EnvironmentFault(f"no cluster of Ray's is running on this machine. {_START}") from error
+    if found == "local" or "://" in found:  # one of this process's own, and Ray's client
+        return
+    host, _, port = found.rpartition(":")
+    try:
+        socket.create_connection((host.strip("[]"), int(port)), CONNECT_SECONDS).close()
+    except (OSError, ValueError) as error:
+        raise EnvironmentFault(f"no cluster of Ray's answers at {found}{why}. {_START}") from error
+
+
 class RayLauncher:
     """Starts workers on a cluster that is there: a place for each GPU of a machine, and one for each machine without a GPU.
 
@@ -210,11 +240,12 @@ class RayLauncher:
             import ray
         except ImportError as error:
             raise EnvironmentFault(f"--ray needs Ray: pip install 'workbench[ray]' ({error}).") from error
+        _check_cluster(address)
         try:
             ray.init(address=address, log_to_driver=False, logging_level="ERROR", configure_logging=False)
         except (ConnectionError, RuntimeError, ValueError) as error:
             reason = " ".join(str(error).split())[:200]
-            raise EnvironmentFault(f"no cluster of Ray's at {address} ({reason}). Start one by `ray start --head`.") from error
+            raise EnvironmentFault(f"the cluster of Ray's at {address} cannot be joined ({reason}). {_START}") from error
 
     def places(self) -> Sequence[Place]:
         """One for each GPU, and one for each machine without; those of machines that are there now."""
