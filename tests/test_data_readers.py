@@ -433,7 +433,7 @@ def test_a_table_is_read_by_its_columns_and_others_may_be_anything(tmp_path):
         load(str(tmp_path / "c.parquet"))
     twice = pyarrow.Table.from_arrays([*made.columns, made["id"]], names=[*made.column_names, "id"])
     parquet.write_table(twice, tmp_path / "d.parquet")
-    with pytest.raises(DataError, match=r"d\.parquet: has the column 'id' twice"):
+    with pytest.raises(DataError, match=r"d\.parquet has the column 'id' twice"):
         load(str(tmp_path / "d.parquet"))
 
 

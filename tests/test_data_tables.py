@@ -593,7 +593,7 @@ def test_three_hundred_broken_files_are_read_rightly_or_refused_with_their_name(
 
 def test_a_file_that_is_not_there_is_looked_for_among_those_beside_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     (tmp_path / "tickets.csv").write_text("text,label\na,b\n")
-    with pytest.raises(DataError, match=r"there is no file or folder '.*tickts\.csv' .*Did you mean 'tickets\.csv'\? Give"):
+    with pytest.raises(DataError, match=r"there is no file or folder '.*tickts\.csv'\. Did you mean 'tickets\.csv'\? Give"):
         load(str(tmp_path / "tickts.csv"), LabelledTexts())
     with pytest.raises(DataError, match=r"there is no file or folder '.*nowhere/x\.csv'\. Give"):
         load(str(tmp_path / "nowhere" / "x.csv"), LabelledTexts())
