@@ -327,11 +327,11 @@ def _worked(setup: Setup, asked: SweepOptions) -> tuple[Outcome, int]:
         else:
             how: dict[str, str | int] = {"sampler": asked.sampler, "seed": asked.seed}
             made_with = provenance.of(setup.study, setup.measured.meter)
+            launcher = launcher_of(asked, setup)  # first: a sweep that has no cluster has not begun
             # A single worker notes the beginning itself. Of several none does: without
             # this the study would go on showing how the sweep before it ended.
             setup.ledger.note_begin(dataclasses.asdict(setup.limits), sweep_id)
             provenance.note_start(job, made_with, setup.ledger.results(running=True), how)
-            launcher = launcher_of(asked, setup)
             outcome, code = workers.supervise(replace(job, before=setup.measured.closed()), sweep_id, launcher)
     messages.print(f"\nThe sweep ended: {outcome.reason}.")
     then = "sweep" if outcome.interrupted else ""
