@@ -9,11 +9,12 @@ STAMP := $(VENV)/.installed
 sweep: $(STAMP)
 	$(BIN)/workbench sweep studies/qa.py
 
+# Three processes, also on two cores: tests that wait for a server, or for the end of a process, leave one idle.
 test: $(STAMP)
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
-	$(BIN)/pytest -n 2 --dist worksteal
+	$(BIN)/pytest -n 3 --dist worksteal
 
 fast: $(STAMP)
 	$(BIN)/pytest -n 2 --dist worksteal -m "not slow"

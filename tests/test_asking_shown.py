@@ -75,7 +75,8 @@ def test_new_seeds_are_for_what_was_trained(swept: Path, command) -> None:
     code, _, err = command("confirm", "asked.py", "--seeds", "1")
     assert code == 0, err
     again = [r for r in json.loads(command("runs", "--json")[1]) if r["replicate_of"]]
-    assert {r["method"] for r in again} <= {"full", "bitfit"}
+    # What is asked alone has no other seed: it is graded once on the test split, as it is.
+    assert all(r["method"] in ("full", "bitfit") or (r["method"], r["seed"]) == ("zero_shot", 0) for r in again)
     assert command("confirm", "asked.py", "--seeds", "1")[0] == 0
 
 

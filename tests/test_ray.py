@@ -2,6 +2,7 @@
 
 import contextlib
 import os
+import re
 import signal
 import time
 
@@ -77,7 +78,7 @@ def test_a_sweep_on_a_cluster_outlives_a_node_and_its_workers_end_with_its_drive
         for record in leases(place):
             if record["result"]["offer"]["platform"] == "small":
                 os.kill(record["pid"], signal.SIGKILL)  # all of the machine is gone
-        until(lambda: "interrupted: " in place.said and "Worker 1 " in place.said, driver, place)
+        until(lambda: "interrupted: " in place.said and re.search(r"Worker \d (was|is|ended)", place.said), driver, place)
         until(lambda: offers(record for record in leases(place) if _lives(record)) == {"large"}, driver, place)
         driver.kill()
         driver.wait()

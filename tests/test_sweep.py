@@ -243,7 +243,8 @@ def test_a_run_whose_forecast_does_not_fit_is_not_started(bench, limit, most):
     outcome = bench.sweep(Limits(**{limit: most}), forecaster=told)
     assert {r.method for r in outcome.results} == {"bitfit"}
     assert "fits the budget" in outcome.reason or "is spent" in outcome.reason
-    assert total(r.consumed for r in outcome.results).seconds <= 100 + OVERSHOOT_SECONDS
+    # The fake clock moves at each reading of the meter and the watch looks in real time: a checkpoint takes six readings.
+    assert total(r.consumed for r in outcome.results).seconds <= 100 + OVERSHOOT_SECONDS + 6
     assert told.learnt > 1
     nothing = bench.sweep(Limits(**{limit: most * 1e-3}), forecaster=told)
     assert nothing.results == outcome.results

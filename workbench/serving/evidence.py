@@ -168,7 +168,7 @@ def licence_of(model: str) -> str:
             about = metadata.metadata(MODELS[model].distribution)
         except metadata.PackageNotFoundError:
             return UNKNOWN
-        text = next((str(about[name]) for name in ("License-Expression", "License") if about[name]), "")
+        text = next((str(about.get(name)) for name in ("License-Expression", "License") if about.get(name)), "")
         return text.splitlines()[0][:100] if text.strip() else UNKNOWN
     try:
         path = file_of(model, "README.md", local=Path(model).is_dir() or not hub.reachable())

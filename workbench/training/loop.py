@@ -310,7 +310,9 @@ def _train(
     with phases.phase("load"):
         tuning = Tuning(recipe, where, resume, meter.window)
     cold.setdefault("data", lot.usage + encoded)
-    loading = phases.spent["load"] - tuning.trial_took  # made once a process, as imports are: no run pays for it
+    loading = phases.spent["load"]
+    if tuning.trial_took.seconds:  # made once a process, as imports are: no run pays for it
+        loading = loading - tuning.trial_took
     if tuning.base_at_hand:  # each run pays for its model as if it had read it
         loading = loading - tuning.base_took + tuning.base_alone
     cold.setdefault("load", loading)
