@@ -168,7 +168,7 @@ def test_tables_are_plain_and_not_folded_where_nobody_looks(swept, command, monk
     assert len(out.splitlines()) == 1 + len(json.loads(swept[1].stdout)["points"]) + out.count("The best is")
     code, out, err = command("run", "0")
     said = [line for line in err.splitlines() if "contended" not in line]
-    assert (code, said) == (0, [f"Next: `workbench front {json.loads(swept[1].stdout)['study']}`"])
+    assert (code, said) == (0, [f"Next: `workbench front {json.loads(swept[1].stdout)['study'].rsplit('-', 1)[0]}`"])
     for word in ("Checkpoints", "The bill", "versions", "train", "idle"):
         assert word in out
 

@@ -533,6 +533,24 @@ def test_what_mlflow_lacks_is_judged_by_the_data_as_they_are_now(place, command)
     assert run.data.metrics["front/size"] == 0
 
 
+def test_a_model_of_other_inputs_is_not_given_away(place, command) -> None:
+    study = load("s.py")
+    ledger = Ledger.open(study, default_url(place))
+    code, _, err = command("package", "s.py", "--to", "out")
+    assert (code, "No run has finished yet" in err, "Run `workbench sweep s.py` first." in err) == (2, True, True), err
+    written(ledger, study)
+    ledger.note_inputs()
+    write_data(place / "d.jsonl", seed=2)
+    assert "The one finished result is of other inputs (the data changed)" in command("front", "s.py")[1]
+    code, _, err = command("deploy", "s.py")
+    assert code == 2
+    assert "The one finished result is of other inputs (the data changed)" in err
+    assert "Run `workbench sweep s.py` first." in err
+    code, _, err = command("deploy", "s.py", "--trial", "0")
+    assert code == 2
+    assert "is of other inputs: the data changed since. Run `workbench sweep s.py` first" in err
+
+
 def test_a_failed_run_of_other_inputs_is_not_tried_again(place, command) -> None:
     study = load("s.py")
     ledger = Ledger.open(study, default_url(place))

@@ -437,12 +437,12 @@ def test_the_row_that_is_shown_can_be_asked(asked: Callable[[Path], Any], tmp_pa
         ({"text": "  "}, "not empty"),
         ({"text": "\ud800"}, "text must be a text"),
         ({"text": ["a"]}, "got list"),
-        ({"text": "a" * 200_001}, "a row has 200,001 characters, and may have 200,000"),
-        ({}, "a row lacks text"),
-        ({"text": "a", "label": "b"}, "a row has 'label', which is not asked for"),
+        ({"text": "a" * 200_001}, "^has 200,001 characters, and may have 200,000"),
+        ({}, r"^lacks 'text'\. A row holds 'text' \(a text\)\."),
+        ({"text": "a", "label": "b"}, "^has 'label', which is not asked for"),
         ({"text": "a", "id": 5}, "id must be a text"),
         ({"text": "a", "id": "x" * 129}, "at most 128 characters"),
-        (["a"], "a row must hold text"),
+        (["a"], "^must be an object with 'text'"),
     ],
 )
 def test_a_row_that_cannot_be_asked_is_refused(row: Any, said: str) -> None:

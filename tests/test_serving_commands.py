@@ -84,6 +84,10 @@ def test_deploying_makes_a_champion_and_rolling_back_the_one_before(swept_texts:
     assert (
         "Version 1 of my is the champion again; version 2 is the one before" in said(swept_texts, "deploy", "my", "--rollback")[0]
     )
+    errors = said(swept_texts, "serve", "my@7", code=2)[1]
+    assert "the model 'my' has no version '7'. It has 1 (champion), 2 (previous)." in errors
+    errors = said(swept_texts, "serve", "my", "--shadow", "my:2", code=2)[1]
+    assert "--shadow my:2: '2' is no share of the requests" in errors
     assert "there is no model 'other'" in said(swept_texts, "deploy", "other", "--rollback", code=2)[1]
     client = mlflow.MlflowClient(f"sqlite:///{swept_texts.folder / 'mlflow.db'}")
     version = client.get_model_version_by_alias("my", "champion")
@@ -124,7 +128,7 @@ def test_what_is_served_is_what_the_sweep_put_on_record(swept_texts: Swept) -> N
             assert prediction["labels"] == labels
             assert prediction["confidence"] == pytest.approx(confidence, rel=1e-5)
         status, found = asked(port, b'{"instances": [5]}')
-        assert (status, found) == (400, {"error": "row 1: words must be a list of whole numbers, and not empty; got 5."})
+        assert (status, found) == (400, {"error": "row 0: words must be a list of whole numbers, and not empty; got 5."})
         written = (swept_texts.folder / ".workbench/serving/served.jsonl").read_text().splitlines()
         start, *lines = [line for line in map(json.loads, written) if line.get("event") != "usage"]
         assert (start["event"], start["evidence"]["recipe_id"]) == ("start", made["recipe_id"])
@@ -286,3 +290,14 @@ def test_what_is_not_there_is_not_served(command: Any) -> None:
     assert code == 2
     assert "there is no model 'nobody'" in errors
     assert "None is deployed yet" in errors
+
+
+def test_a_study_that_is_not_there_is_told_before_answers_are_kept(
+    command: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    Path("right.csv").write_text("id,label\na/0,no\n")
+    code, _, errors = command("feedback", "right.csv", "my", "--study", "mine.py")
+    assert code == 2
+    assert "mine.py" in errors
+    assert [path.name for path in tmp_path.iterdir()] == ["right.csv"]

@@ -17,6 +17,7 @@ from workbench import Recipe, full, peft
 from workbench.errors import EnvironmentFault, Refused, UsageError
 from workbench.front.points import Points
 from workbench.front.serving import break_even, forms_of, serving
+from workbench.quantities import dollars
 from workbench.result import Result
 from workbench.serving import bundle, evidence, packaging, registry
 from workbench.serving.loading import Deployed
@@ -82,6 +83,9 @@ def test_weights_of_eight_bits_are_smaller_and_graded_for_themselves(encoder: An
     found = packaging.package(recipe, weights, known, tmp_path / "out", "int8")
     assert found.served is not None
     assert abs(found.score - last.scores["accuracy"]) <= packaging.most_of("int8", recipe.task, "accuracy")
+    card = (tmp_path / "out" / "README.md").read_text()
+    assert known.usd_per_1000 is not None
+    assert f"| cost of 1,000 predictions | {dollars(known.usd_per_1000 / found.served.speedup)} |" in card
     operators = {node.op_type for node in onnx.load(tmp_path / "out" / "model.onnx").graph.node}
     assert {"MatMulInteger", "DynamicQuantizeLinear"} <= operators
     with pytest.raises(Refused, match="the sweep measured"):

@@ -50,9 +50,17 @@ def logits(model: Any, tokenizer: Any) -> torch.Tensor:
     return found
 
 
-def test_an_adapter_is_what_peft_loads(tmp_path: Path, models: dict[str, str]) -> None:
+def as_the_card_says(folder: Path, monkeypatch: pytest.MonkeyPatch) -> dict[str, Any]:
+    """What the lines of Python at the head of a card make."""
+    found: dict[str, Any] = {}
+    with monkeypatch.context() as there:
+        there.chdir(folder)
+        exec((folder / "README.md").read_text().split("```python\n")[1].split("```")[0], found)
+    return found
+
+
+def test_an_adapter_is_what_peft_loads(tmp_path: Path, models: dict[str, str], monkeypatch: pytest.MonkeyPatch) -> None:
     import peft as library
-    from transformers import AutoModelForSequenceClassification, AutoTokenizer
 
     recipe, last, weights = made(tmp_path, models["encoder"], LORA)
     score = last.scores["accuracy"]
@@ -61,14 +69,13 @@ def test_an_adapter_is_what_peft_loads(tmp_path: Path, models: dict[str, str]) -
     assert found.bytes == sum(p.stat().st_size for p in (tmp_path / "out").rglob("*") if p.name != "README.md" and p.is_file())
     config = json.loads((tmp_path / "out" / "adapter_config.json").read_text())
     assert config["base_model_name_or_path"] == models["encoder"]
-    base = AutoModelForSequenceClassification.from_pretrained(config["base_model_name_or_path"], num_labels=2)
-    loaded = library.PeftModel.from_pretrained(base, tmp_path / "out")
+    loaded = as_the_card_says(tmp_path / "out", monkeypatch)["model"]
+    assert isinstance(loaded, library.PeftModel)
     merged = tmp_path / "whole"
     package(recipe, weights, known_of(recipe, score), merged, "merged")
-    whole = AutoModelForSequenceClassification.from_pretrained(merged)
+    whole, tokenizer = map(as_the_card_says(merged, monkeypatch).get, ("model", "tokenizer"))
     assert {p.dtype for p in whole.parameters()} == {torch.float32}
     assert whole.config.id2label == {0: "no", 1: "yes it is"}
-    tokenizer = AutoTokenizer.from_pretrained(merged)
     torch.testing.assert_close(logits(loaded, tokenizer), logits(whole, tokenizer), rtol=1e-4, atol=1e-4)
 
 

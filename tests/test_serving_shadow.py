@@ -1,6 +1,7 @@
 """A second model answers a share of the requests after their answers went out, and delays nobody."""
 
 import json
+import os
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -76,6 +77,7 @@ def test_it_answers_behind_the_first_by_the_same_ids_and_what_it_cannot_keep_up_
 @pytest.mark.slow
 def test_one_that_dies_stops_nobody(log: Log, tmp_path: Path) -> None:
     second = Shadow({**ABOUT, "folder": tmp_path / "nothing", "share": 1.0}, log, "m-1")
+    assert os.getpgid(second._child.pid) != os.getpgrp()  # Ctrl-C reaches the server alone, which ends it
     second.offer("r", ROWS, b'{"predictions": []}')
     for _ in range(600):
         if second.dropped:

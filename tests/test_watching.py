@@ -18,6 +18,8 @@ from workbench.formulations import Labelled
 from workbench.process import this_process
 from workbench.report import in_use
 from workbench.serving.log import Entry, Log
+from workbench.study import load
+from workbench.sweep.to_label import task_of
 from workbench.tasks import classification, request
 from workbench.watching import alarms, drift, feedback, history, reference, traits, use
 from workbench.watching.overview import overview
@@ -287,11 +289,12 @@ def test_answered_texts_become_labels_of_the_study(tmp_path: Path, monkeypatch: 
         (row(2, {"text": "text number 3"}), "positive"),
         (row(3, None), "neutral"),
     ]
-    assert _add("my.py", joined, NAMES) == 1  # one has a label already, and of one the text was not logged
+    task = task_of(load("my.py"))
+    assert _add(task, joined, NAMES) == 1  # one has a label already, and of one the text was not logged
     (kept,) = answers.given("news.csv")
     assert {"headline": "a new one", "label": "negative"}.items() <= kept.items()
-    assert _add("my.py", joined, NAMES) == 0
+    assert _add(task, joined, NAMES) == 0
     with pytest.raises(UsageError, match=r"texts of these rows are not in the log.*--log-inputs"):
-        _add("my.py", [(row(3, None), "neutral")], NAMES)
-    task = classification("news.csv", train=20, dev=10, text="headline")
-    assert [example["text"] for example in task.pool() or ()][-1] == "a new one"  # bought last
+        _add(task, [(row(3, None), "neutral")], NAMES)
+    again = classification("news.csv", train=20, dev=10, text="headline")
+    assert [example["text"] for example in again.pool() or ()][-1] == "a new one"  # bought last

@@ -364,6 +364,11 @@ def retry_command(path: str, released: Sequence[Result], limits: Mapping[str, An
     return f"`workbench {verb} {path}{limit_flags(limits) if verb == 'sweep' else ''}`"
 
 
+def typed_name(ledger: Ledger, study: str | None) -> str:
+    """Return the name by which a study is given to the next command: as it was, or, of the newest, the stem of its file."""
+    return study or ledger.name.rsplit("-", 1)[0]
+
+
 def study_path(ledger: Ledger) -> str | None:
     """Return the file of a study, relative to this folder where it lies below it; None of a study that was imported."""
     path = ledger.description.get("path")

@@ -18,12 +18,16 @@ from workbench.report import in_use
 from workbench.serving import bundle, registry
 from workbench.sweep import to_label
 from workbench.tasks import Task
+from workbench.tasks.classification import Classification
 from workbench.tracking import default_uri
 from workbench.watching import feedback as given
 from workbench.watching import history
 from workbench.watching.feedback import Known, Quality
 from workbench.watching.history import History, Row
 from workbench.watching.overview import offer_of, overview
+
+_NAMED = 3
+"""Ids that are not in the log are named up to so many."""
 
 FILE = click.Path(exists=True, dir_okay=False, path_type=Path)
 
@@ -46,6 +50,7 @@ def feedback(file: Path, name: str | None, log: Path | None, study: str | None, 
     FILE is CSV, TSV, JSON or JSON lines with the columns id and label: the id that a row of a request had, else its request's
     with the row's place, as 0f3c2a1b9d4e/0. Answers are kept beside the log, and the same one may come again.
     """
+    task = None if study is None else to_label.task_of(load_study(study))  # a wrong one is told before anything is kept
     known = given.read(file)
     place = log or history.find(name)
     found, before = history.read(place), given.load(place)
@@ -62,13 +67,15 @@ def feedback(file: Path, name: str | None, log: Path | None, study: str | None, 
         tasks = _tasks(found, everything, registry.Registry(tracking_uri or default_uri(Path.cwd())))
     quality = {model: _quality(found, model, task, everything) for model, task in tasks.items()}
     kept = given.save(place, Known(everything, quality))
-    added = _add(study, joined, [*tasks.values()][-1].class_names()) if study is not None else 0
+    added = 0 if task is None else _add(task, joined, [*tasks.values()][-1].class_names())
     if as_json:
         scores = {name: each.to_json() for name, each in quality.items()}
         print_json({"joined": len(joined), "unknown": len(known) - len(joined), "labels_added": added, "quality": scores})
         return
-    unknown = len(known) - len(joined)
-    more = f"; {many(unknown, 'id')} {'is' if unknown == 1 else 'are'} not in the log" if unknown else ""
+    there = {row.id for row, _ in joined}
+    unknown = [each for each in known if each not in there]
+    named = ", ".join(map(repr, unknown[:_NAMED])) + (", …" if unknown[_NAMED:] else "")
+    more = f"; {many(len(unknown), 'id')} {'is' if len(unknown) == 1 else 'are'} not in the log: {named}" if unknown else ""
     messages.print(f"Joined {many(len(joined), 'right answer')}{more}. They are kept in {kept}.", markup=False)
     models = overview(found, quality, offer_of(found, None)).models
     for model in models:
@@ -78,6 +85,8 @@ def feedback(file: Path, name: str | None, log: Path | None, study: str | None, 
     if study is not None:
         messages.print(f"{many(added, 'label')} of them new to the study, behind those that were there.", markup=False)
         if added:
+            text = f"With them the data of {study} changed: its finished results are left off its front until it is swept again."
+            messages.print(text, style="yellow", markup=False)
             say_next(f"raise train= in {study} to all labels, which are {added:,} more now, then `workbench sweep {study}`")
     elif any(row.asked is not None for row, _ in joined):
         say_next("the same with --study FILE adds the texts to the study's labels")
@@ -101,9 +110,8 @@ def _quality(found: History, model: str, task: Task, known: Mapping[str, str]) -
     return given.quality(task, joined, str((found.start_of(model).get("evidence") or {}).get("metric", "")))
 
 
-def _add(study: str, joined: Sequence[tuple[Row, str]], classes: Sequence[str]) -> int:
-    """Add answered texts to a study's labels, as `workbench label --answers` does; return how many were new."""
-    task = to_label.task_of(load_study(study))
+def _add(task: Classification, joined: Sequence[tuple[Row, str]], classes: Sequence[str]) -> int:
+    """Add answered texts to the labels of a study's task, as `workbench label --answers` does; return how many were new."""
     texts = {_text(row.asked["text"]): label for row, label in joined if isinstance(row.asked, Mapping) and "text" in row.asked}
     if not texts:
         raise UsageError(

@@ -30,6 +30,7 @@ from workbench.cli.common import (
     storage_option,
     study_path,
     tell_inputs,
+    typed_name,
     view_of,
     writing,
 )
@@ -145,7 +146,7 @@ def front(options: FrontOptions) -> None:
         # What was asked for does not exist yet: only more runs can help.
         wanting = (options.target is not None or options.budget_usd is not None) and not picks
         limits = ledger.description["limits"]
-        _say_next(results, view, options.study or ledger.name, study_path(ledger), limits, wanting)
+        _say_next(results, view, typed_name(ledger, options.study), study_path(ledger), limits, wanting)
     if not pareto_front(results, view):
         sys.exit(1)
 
@@ -164,6 +165,8 @@ def _say_next(results: Sequence[Result], view: View, name: str, path: str | None
     released = [segments[-1] for segments in by_run(current(results)).values() if segments[-1].retry]
     if path and released:
         say_next(retry_command(path, released, limits))
+    elif path and results and not current(results):
+        say_next(f"`workbench sweep {path}{limit_flags(limits)}`")  # within the same limits: what is of other inputs is no trial
     elif path and (wanting or not members):
         flags = limit_flags(limits)
         say_next(f"`workbench sweep {path}`" + (f" with a higher limit than{flags}" if flags else ""))

@@ -30,6 +30,7 @@ from workbench.ledger import Ledger
 from workbench.quantities import many, number
 from workbench.report import answers
 from workbench.report.records import find_run
+from workbench.result.outdated import changes, kinds
 from workbench.serving import evidence
 from workbench.serving.evidence import Evidence
 from workbench.sweep import recipe_of
@@ -151,6 +152,8 @@ def _chosen(asked: MemberOptions, ledger: Ledger, points: Points) -> Result:
         found = next((pick.point for pick in answers.picks(points, target=asked.target)), None)
     if found is None:
         said = answers.answer(points, points.view, budget_usd=asked.budget_usd, target=asked.target)
+        if not (points.found or points.unknown):
+            raise UsageError(f"{said} Run `workbench sweep {study_path(ledger)}` first.")
         raise UsageError(f"there is no such model. {said}")
     return next(r for r in points.found if r.recipe_id == found.recipe_id)
 
@@ -163,6 +166,11 @@ def _of_trial(wanted: str, ledger: Ledger, points: Points) -> Result:
     known = {r.recipe_id for r in points.found}
     one = [r for r in segments if str(r.number) == wanted and wanted != str(r.trial)]  # a checkpoint by its own number
     finished = [r for r in one or segments if r.recipe_id in known]
+    if not finished and (changed := kinds(r for r in one or segments if r.status == "complete")):
+        raise UsageError(
+            f"trial {wanted} of {ledger.name} is of other inputs: {changes(changed)} since. "
+            f"Run `workbench sweep {study_path(ledger)}` first."
+        )
     if not finished:
         raise UsageError(f"trial {wanted} of {ledger.name} has no finished checkpoint. `workbench runs` lists those that have.")
     kept = [r for r in finished if weights_file(ledger.name, r).is_file()]

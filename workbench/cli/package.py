@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
 import click
@@ -65,17 +65,24 @@ def package(asked: PackageOptions) -> None:
     with waiting("Finding the model …"):
         member = member_of(asked)
     warn_if_unconfirmed(member, asked.study)
-    with waiting("Writing it, and grading what was written …"):
-        made = packaging.package(member.recipe, member.weights, member.known, asked.to, asked.form, asked.tolerance)
     known = member.known
+    if asked.form in (packaging.ONNX, packaging.INT8) and member.result.device:
+        # Forms are measured on CPUs: what one costs beside a model that was measured on a GPU is unknown.
+        known = replace(known, usd_per_1000=None)
+    with waiting("Writing it, and grading what was written …"):
+        made = packaging.package(member.recipe, member.weights, known, asked.to, asked.form, asked.tolerance)
     if made.served is not None:
         note_form(asked, member, made.served)
+        usd = None if known.usd_per_1000 is None else known.usd_per_1000 / made.served.speedup
+        known = replace(known, form=made.form, score=made.score, usd_per_1000=usd)
     if asked.as_json:
         print_json({**asdict(made), "folder": str(made.folder), "evidence": known.to_json()})
         return
     speed = f"{made.predictions_per_second:,.0f} predictions/s, {made.latency_seconds * 1000:.1f} ms for one"
     print_text(f"{made.folder} holds {describe(member.result)}, {made.form}: {made.bytes / 2**20:,.1f} MiB.")
-    print_text(f"Loaded from there it has {known.metric} {made.score:.1f} on the dev set ({known.score:.1f} before), {speed}.")
+    print_text(
+        f"Loaded from there it has {known.metric} {made.score:.1f} on the dev set ({member.known.score:.1f} before), {speed}."
+    )
     if made.served is not None:
         text = f"{made.served.speedup:.2f} times as fast as in torch. `workbench front {asked.study} --load 1` prices it beside."
         messages.print(text, style="dim", markup=False)

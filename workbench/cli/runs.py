@@ -27,6 +27,7 @@ from workbench.cli.common import (
     storage_option,
     study_path,
     tell_inputs,
+    typed_name,
     view_of,
 )
 from workbench.cli.forecasting import kept_calibration
@@ -74,7 +75,7 @@ def runs(
     if not entries:
         messages.print("No run yet." if status is None else f"No run is {status}.")
         path = study_path(ledger)
-        say_next(f"`workbench sweep {path}`" if path and not results else f"`workbench runs {study or ledger.name}`")
+        say_next(f"`workbench sweep {path}`" if path and not results else f"`workbench runs {typed_name(ledger, study)}`")
         return
     # A replicate names the recipe that it confirms; people know that by its trial.
     firsts = {r.recipe_id: r.trial for r in results}
@@ -166,7 +167,7 @@ def run(run_id: str, study: str | None, platform: str | None, label_usd: float |
         )
         return
     _show_run(segments, view, ledger.mlflow_runs.get(segments[0].run_id))
-    name = study or ledger.name
+    name = typed_name(ledger, study)
     ended = segments[-1].status in ("infeasible", "interrupted")
     say_next(f"`workbench retry {name} {segments[0].trial}`" if ended else f"`workbench front {name}`")
 

@@ -161,7 +161,13 @@ def _shadow(asked: ServeOptions, store: registry.Registry, folder: Path, fields:
     if asked.no_watch:
         raise UsageError("--shadow writes what the second model answers into the log: leave --no-watch out.")
     named, _, given = asked.shadow.partition(":")
-    share = SHARE_OR_ALL.convert(given or "1", None, None)
+    try:
+        share = SHARE_OR_ALL.convert(given or "1", None, None)
+    except click.BadParameter as error:
+        raise UsageError(
+            f"--shadow {asked.shadow}: {given!r} is no share of the requests, which is above 0 and at most 1. "
+            f"A version is named by @: --shadow {named}@2."
+        ) from error
     name, _, alias = named.partition("@")
     version = store.version(name, alias or registry.CHAMPION)
     folder.mkdir()

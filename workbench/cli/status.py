@@ -20,6 +20,7 @@ from workbench.cli.common import (
     storage_option,
     study_path,
     tell_changes,
+    typed_name,
     view_of,
 )
 from workbench.report.progress import Settled, progress
@@ -64,7 +65,7 @@ def status(study: str | None, platform: str | None, label_usd: float | None, sto
         return
     if description.get("question"):
         print_text(description["question"])
-    name, path = study or ledger.name, study_path(ledger)
+    name, path = typed_name(ledger, study), study_path(ledger)
     said = found.sentences()
     for sentence in said if path else [f"{ledger.name} was imported: no sweep works on it.", *said[1:]]:
         print_text(sentence)

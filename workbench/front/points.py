@@ -31,6 +31,7 @@ class Points:
         confirmed: What new seeds say of a point, by its recipe id.
         unknown: Number of finished points whose cost is unknown at these prices.
         unmet: Points that would be candidates if they kept the bounds of the view.
+        outdated: Finished Results of other inputs, which are no points any more.
     """
 
     view: View
@@ -41,6 +42,7 @@ class Points:
     confirmed: Mapping[str, Confirmed]
     unknown: int
     unmet: Sequence[Result] = ()
+    outdated: Sequence[Result] = ()
 
     @classmethod
     def of(cls, results: Sequence[Result], view: View) -> Points:
@@ -56,7 +58,8 @@ class Points:
         if candidates is not found:
             as_found = {r.recipe_id: r for r in found}
             members = [as_found[r.recipe_id] for r in best]
-        return cls(view, found, candidates, best, members, known, finished - len(found), unmet)
+        outdated = [r for r in results if r.outdated and r.status == "complete" and r.replicate_of is None]
+        return cls(view, found, candidates, best, members, known, finished - len(found), unmet, outdated)
 
     def score(self, result: Result) -> float:
         """Return the score of a point: the mean over its new seeds where it has some."""

@@ -12,6 +12,7 @@ from workbench.front.points import Points
 from workbench.quantities import banded, duration, many, number
 from workbench.report.text import describe
 from workbench.result import COSTS, Result, originals
+from workbench.result.outdated import changes, kinds
 
 _MOST_TIED = 6
 """How many points that tie are named."""
@@ -57,6 +58,10 @@ def answer(
         return f"No finished run has a known cost on {view.offer.name}: there is nothing to choose from at this price."
     if not known and points.unmet:
         return f"No point has {bounds_text(view.require)}, as the study requires. {_closest(points)}"
+    if not known and points.outdated:
+        count, why = len(points.outdated), changes(kinds(points.outdated))
+        all_are = "The one finished result is" if count == 1 else f"All {count:,} finished results are"
+        return f"{all_are} of other inputs ({why}): there is nothing to choose from until the study is swept again."
     if not known:
         return "No run has finished yet: there is nothing to choose from."
     sentences = []

@@ -7,6 +7,7 @@ from __future__ import annotations
 import json
 from typing import TYPE_CHECKING, Any
 
+from workbench.data import models
 from workbench.prices import JOULES_PER_KWH
 from workbench.quantities import dollars, duration, number
 from workbench.serving.evidence import UNKNOWN, Evidence
@@ -53,11 +54,14 @@ def metadata(known: Evidence, made: Packaged) -> dict[str, Any]:
 
 def _body(known: Evidence, made: Packaged, recipe: Recipe) -> str:
     score = f"{known.metric} {known.score:.2f} on the dev set as the study measured it, {made.score:.2f} loaded from this folder"
+    usd = known.usd_per_1000
+    if usd is not None and made.served is not None:
+        usd /= made.served.speedup  # what is in the folder, not what the sweep had
     rows = {
         "score": score,
         "confirmed": _confirmed(known),
         "cost to make": f"{dollars(known.usd)} ({known.offer}), labels included" if known.usd is not None else UNKNOWN,
-        "cost of 1,000 predictions": dollars(known.usd_per_1000) if known.usd_per_1000 is not None else UNKNOWN,
+        "cost of 1,000 predictions": dollars(usd) if usd is not None else UNKNOWN,
         "time to make": duration(known.seconds) if known.seconds is not None else UNKNOWN,
         "energy": f"{known.energy_j / JOULES_PER_KWH:.3g} kWh" if known.energy_j is not None else UNKNOWN,
         "emissions": f"{known.grams_co2e:.3g} g CO2e ({known.country})" if known.grams_co2e is not None else UNKNOWN,
@@ -72,8 +76,40 @@ def _body(known: Evidence, made: Packaged, recipe: Recipe) -> str:
     settings = json.dumps(recipe.to_json(), indent=1, ensure_ascii=False, default=str)
     return (
         f"# {known.method} on {known.model}\n\n"
+        f"In this folder it is loaded by\n\n```python\n{loading(made.form, recipe)}\n```\n\n"
         f"Made from {known.labels:,} labelled examples in {number(known.epochs)} epochs, trial {known.trial} of the study "
         f"`{known.study}`.\n\n| | |\n|---|---|\n{table}\n\n## Recipe\n\n```json\n{settings}\n```\n"
+    )
+
+
+def loading(form: str, recipe: Recipe) -> str:
+    """Lines of Python that load a folder from inside it, without workbench.
+
+    Args:
+        form: What it holds, one of `packaging.FORMS`.
+        recipe: What was trained.
+    """
+    kind, auto_class = models.kind(recipe.architecture), recipe.formulation.auto_class
+    # A sound's processor has a tokeniser or has none, and no one class of transformers loads both.
+    sound = type(models.processor(recipe.architecture)).__name__ if kind == "audio" else ""
+    name, reader = ("processor", sound or "AutoImageProcessor") if kind in ("audio", "vision") else ("tokenizer", "AutoTokenizer")
+    last = f'{name} = {reader}.from_pretrained(".")'
+    names = ", ".join(sorted((auto_class, reader)))
+    if form == "adapter":
+        settings = recipe.formulation.settings
+        classes = settings.get("num_labels") or len(settings.get("id2label", ()))
+        more = f", num_labels={classes}" if classes else ""
+        return (
+            f"from peft import PeftConfig, PeftModel\nfrom transformers import {names}\n\n"
+            f'about = PeftConfig.from_pretrained(".")\n'
+            f'base = {auto_class}.from_pretrained(about.base_model_name_or_path, revision=about.revision or "main"{more})\n'
+            f'model = PeftModel.from_pretrained(base, ".")\n{last}'
+        )
+    if form == "merged":
+        return f'from transformers import {names}\n\nmodel = {auto_class}.from_pretrained(".")\n{last}'
+    return (
+        f"from onnxruntime import InferenceSession\nfrom transformers import {reader}\n\n"
+        f'model = InferenceSession("model.onnx")  # config.json names its classes, if it has some\n{last}'
     )
 
 

@@ -165,10 +165,10 @@ def licence_of(model: str) -> str:
     """What a model's own files say of its licence: its package's metadata, or the head of its README; else `unknown`."""
     if model in MODELS:
         try:
-            about = metadata.metadata(MODELS[model].distribution)
+            about = metadata.metadata(MODELS[model].distribution).json
         except metadata.PackageNotFoundError:
             return UNKNOWN
-        text = next((about[name] for name in ("License-Expression", "License") if name in about and about[name]), "")
+        text = next((str(about[name]) for name in ("license_expression", "license") if about.get(name)), "")
         return text.splitlines()[0][:100] if text.strip() else UNKNOWN
     try:
         path = file_of(model, "README.md", local=Path(model).is_dir() or not hub.reachable())

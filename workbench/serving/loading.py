@@ -66,7 +66,7 @@ class Deployed:
             UsageError: The rows cannot be encoded for this model.
         """
         examples = []
-        for number, row in enumerate(rows, 1):
+        for number, row in enumerate(rows):
             try:
                 request.check_row(self.task.asked(), row)
                 examples.append(self.task.example(row))

@@ -189,9 +189,18 @@ class Registry:
         with self._mapped():
             names = [each.name for each in self._client.search_registered_models()]
         if name in names:
-            raise UsageError(f"the model {name!r} has no version {alias!r}. `workbench deploy` makes the first one its champion.")
+            raise UsageError(f"the model {name!r} has no version {alias!r}. {self._versions(name)}")
         there = f" Those there: {', '.join(sorted(names))}." if names else " None is deployed yet: `workbench deploy STUDY`."
         raise UsageError(f"there is no model {name!r} in {store.named(self.uri)}.{did_you_mean(name, names) or there}")
+
+    def _versions(self, name: str) -> str:
+        """The versions of a model that there are, with their aliases, in words."""
+        with self._mapped():
+            numbers = sorted(int(each.version) for each in self._client.search_model_versions() if each.name == name)
+            aliases = dict(self._client.get_registered_model(name).aliases)
+        of = {number: [alias for alias, at in aliases.items() if int(at) == number] for number in numbers}
+        told = ", ".join(f"{number} ({', '.join(known)})" if known else str(number) for number, known in of.items())
+        return f"It has {told}." if told else "It has none: `workbench deploy` makes the first one its champion."
 
     def of_recipes(self, recipe_ids: Collection[str]) -> list[str]:
         """The versions that some recipes made, as MLflow calls them: `models:/name/3`."""

@@ -71,7 +71,7 @@ class Router:
             name = row.get(FIELD) if isinstance(row, dict) else None
             if not isinstance(name, str) or name not in self._guards:
                 told = "" if name is None else f" There is none called {str(name)[:40]!r}."
-                raise Refusal(400, f"row {place + 1}: {FIELD} must name one of {', '.join(self._guards)}.{told}")
+                raise Refusal(400, f"row {place}: {FIELD} must name one of {', '.join(self._guards)}.{told}")
             found.setdefault(name, []).append((place, {key: value for key, value in row.items() if key != FIELD}))
         return found
 

@@ -58,7 +58,9 @@ class Shadow:
         environment = {**os.environ, FOLDER: str(about["folder"]), "OMP_NUM_THREADS": "1"}
         environment.pop("WORKBENCH_TOKEN", None)
         command = [sys.executable, "-m", "workbench.serving.shadow"]
-        self._child = subprocess.Popen(command, env=environment, stdin=subprocess.PIPE, stdout=subprocess.PIPE)
+        # In a group of its own: Ctrl-C is for the server, which ends it. Without a server it ends by its closed standard input.
+        pipe = subprocess.PIPE
+        self._child = subprocess.Popen(command, env=environment, stdin=pipe, stdout=pipe, process_group=0)
         self._thread = threading.Thread(target=self._feed, name="workbench-shadow", daemon=True)
         self._thread.start()
 
