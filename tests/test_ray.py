@@ -141,6 +141,7 @@ def test_there_is_a_place_for_each_gpu_and_for_each_machine_without_and_none_whe
         node("cpu", CPU=4.0, memory=8e9),
         node("thin", CPU=4.0, memory=1e9),
     ]
+    monkeypatch.setattr(ray_launcher, "_check_cluster", lambda address: None)
     monkeypatch.setattr(ray, "init", lambda **options: None)
     monkeypatch.setattr(ray, "nodes", lambda: nodes)
     monkeypatch.setattr(ray_launcher.time, "monotonic", lambda: clock[0])
