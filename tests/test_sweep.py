@@ -871,6 +871,7 @@ def test_two_workers_share_one_ledger_and_pay_once(bench):
 @pytest.mark.slow
 def test_a_busy_machine_makes_points_contended_and_the_sweep_as_dear_as_it_is(bench, monkeypatch):
     monkeypatch.setattr("workbench.training.encoding._encoded", {})  # what its slower meter measures is no other test's
+    monkeypatch.setattr("workbench.training.passes.PACKED_TOKENS", {})  # no trial of packed rows is in one of the sweeps alone
     quiet = bench.sweep(Limits(trials=2), sampler=WHOLE).results
     shutil.rmtree(bench.states)
     for left in bench.folder.glob("optuna.db*"):
