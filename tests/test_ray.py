@@ -17,7 +17,7 @@ from workbench.ledger import Ledger, default_url
 from workbench.ledger.leases import lives
 from workbench.result import spending
 from workbench.result.recorded_offer import recorded_offer
-from workbench.sweep import ray_launcher
+from workbench.sweep import launching, ray_launcher
 from workbench.sweep.ray_launcher import RayLauncher
 
 MACHINES = """
@@ -162,7 +162,7 @@ def test_there_is_a_place_for_each_gpu_and_for_each_machine_without_and_none_whe
 
 
 def test_what_a_worker_is_told_reaches_it_in_order_and_what_it_says_comes_back(tmp_path, monkeypatch):
-    monkeypatch.setattr(ray_launcher.sys, "executable", str(tmp_path / "python"))
+    monkeypatch.setattr(launching.sys, "executable", str(tmp_path / "python"))
     (tmp_path / "python").write_text('#!/bin/sh\nread a; read b; echo "$a then $b"; echo $COLOUR >&2; exit 7\n')
     (tmp_path / "python").chmod(0o755)
     seat = ray_launcher.Seat([], str(tmp_path), {"COLOUR": "green"})

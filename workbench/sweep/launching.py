@@ -80,6 +80,29 @@ class Launcher(Protocol):
         """Give back what is held."""
 
 
+def started(words: Sequence[str], environment: Mapping[str, str], folder: str | None = None) -> subprocess.Popen[str]:
+    """Start a worker as a child of this process, which hears what it says and tells it what it reads.
+
+    Args:
+        words: What follows `python -m workbench`.
+        environment: All of its environment.
+        folder: Where it works; None: here.
+    """
+    pipe = subprocess.PIPE
+    # A session of its own: Ctrl-C at the terminal is for the supervisor to pass on, or each would hear it twice; and what ends
+    # an actor of Ray's is not to break into a write of the worker's.
+    return subprocess.Popen(
+        [sys.executable, "-m", "workbench", *words],
+        cwd=folder,
+        env=environment,
+        stdin=pipe,
+        stdout=pipe,
+        stderr=pipe,
+        text=True,
+        start_new_session=True,
+    )
+
+
 class LocalLauncher:
     """Starts workers on this machine.
 
@@ -103,19 +126,10 @@ class LocalLauncher:
 
     def start(self, place: Place, words: Sequence[str]) -> Process:
         """Start a worker as a child of this process."""
-        pipe, device = subprocess.PIPE, place.variables.get("CUDA_VISIBLE_DEVICES")
+        device = place.variables.get("CUDA_VISIBLE_DEVICES")
         # A number of threads that the user has set goes before ours.
         environment = {**place.variables, **os.environ, **({} if device is None else {"CUDA_VISIBLE_DEVICES": device})}
-        # A session of its own: Ctrl-C at the terminal is for the supervisor to pass on, or each would hear it twice.
-        return subprocess.Popen(
-            [sys.executable, "-m", "workbench", *words],
-            env=environment,
-            stdin=pipe,
-            stdout=pipe,
-            stderr=pipe,
-            text=True,
-            start_new_session=True,
-        )
+        return started(words, environment)
 
     def close(self) -> None:
         """Nothing is held."""

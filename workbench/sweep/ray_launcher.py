@@ -15,8 +15,6 @@ import os
 import queue
 import signal
 import socket
-import subprocess
-import sys
 import threading
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -24,7 +22,7 @@ from pathlib import Path
 from typing import Any
 
 from workbench.errors import EnvironmentFault
-from workbench.sweep.launching import Place, Process
+from workbench.sweep.launching import Place, Process, started
 
 OFFER_LABEL = "offer"
 """The label of a node that names what it costs: `ray start --labels offer=aws:g6.xlarge`."""
@@ -52,17 +50,7 @@ class Seat:
             text = f"{folder} is not on this machine. Have the study's folder at the same path on every machine of the cluster."
             self._lines.put((2, text))
             return
-        pipe = subprocess.PIPE
-        self._process = subprocess.Popen(
-            [sys.executable, "-m", "workbench", *words],
-            cwd=folder,
-            env={**os.environ, **variables},
-            stdin=pipe,
-            stdout=pipe,
-            stderr=pipe,
-            text=True,
-            start_new_session=True,  # what ends this actor is not to break into a write of the worker's
-        )
+        self._process = started(words, {**os.environ, **variables}, folder)
         self._readers = [
             threading.Thread(target=self._read, args=(number, stream), daemon=True)
             for number, stream in ((1, self._process.stdout), (2, self._process.stderr))
