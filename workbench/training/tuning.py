@@ -47,6 +47,7 @@ class Tuning(Passes):
         self.optimizer = self.make_optimizer() if self.parameters else None
         self.average = [p.detach().clone() for p in self.parameters.values()] if recipe.averaging is not None else []
         self.cut, self.fitted = memory.Cut(), False
+        self.compiled: contextlib.AbstractContextManager[object] = contextlib.nullcontext()  # `compiling.Compiled` where that pays
         self.tokens = 0
         torch.manual_seed(recipe.seed + 1)  # dropout's stream does not depend on how many numbers the wrapping drew
         self.random = random_state(where)
@@ -133,7 +134,7 @@ class Tuning(Passes):
             Infeasible: The model fails.
         """
         recipe, parameters = self.recipe, list(self.parameters.values())
-        total, padded = self._gradient(rows, batch)
+        total, padded = self.gradient(rows, batch)
         for parameter, place, strength in self.held:
             if parameter.grad is not None:  # of strength / 2 x (parameter - place)^2
                 parameter.grad.addcmul_(strength, parameter.detach() - place)
@@ -157,7 +158,7 @@ class Tuning(Passes):
             torch._foreach_lerp_(average, now, weight)
         return total, done
 
-    def _gradient(self, rows: Rows, batch: np.ndarray) -> tuple[torch.Tensor, int]:
+    def gradient(self, rows: Rows, batch: np.ndarray) -> tuple[torch.Tensor, int]:
         """Compute the gradient of a step, in smaller pieces where memory does not suffice. Returns
         its loss and padded tokens.
         """
@@ -165,7 +166,7 @@ class Tuning(Passes):
         # would change the result.
         random = random_state(self.where)
         while True:
-            with Shortage() as shortage:
+            with Shortage() as shortage, self.compiled:
                 return self._pieces(rows, batch)
             # Some pieces may have left their gradients before memory ran out; these are cleared
             # below.
