@@ -26,7 +26,7 @@ from workbench.errors import UsageError
 from workbench.methods.base import COUNTED, OURS, Method, adapter, bitfit, few_shot, full, head, peft, peft_methods, zero_shot
 from workbench.methods.fitting import item_item, knn, logistic, popularity, setfit
 from workbench.methods.layers import Frozen, first_layers, of_last_layers
-from workbench.methods.merging import IN_PLACE, merged
+from workbench.methods.merging import ADDED, IN_PLACE, added, merged, merged_name
 from workbench.methods.shots import shots
 from workbench.methods.wrapping import wrap
 from workbench.objectives import AlikePairs, Objective
@@ -35,10 +35,12 @@ if TYPE_CHECKING:
     import torch
 
 __all__ = [
+    "ADDED",
     "IN_PLACE",
     "Frozen",
     "Method",
     "adapter",
+    "added",
     "apply",
     "bitfit",
     "few_shot",
@@ -51,6 +53,7 @@ __all__ = [
     "lesson",
     "logistic",
     "merged",
+    "merged_name",
     "peft",
     "peft_methods",
     "plain_name",
