@@ -260,7 +260,7 @@ class Amounts:
         """Whether the loop computes the output of the frozen part once a row. That of layers is of each token, and kept only of so
         many.
         """
-        from workbench.training.features import MOST_BYTES  # imports torch, which the pair has imported
+        from workbench.training.features import MOST_BYTES
 
         data, pair = self.data_of(recipe), self.pair(recipe)
         if not pair.frozen or not recipe.method.spares_first_layers:
