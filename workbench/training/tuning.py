@@ -262,15 +262,20 @@ class Tuning(Passes):
             return
         found: list[Any] = [None] * count
         padded = 0
+
+        def vectors(chosen: np.ndarray, inputs: dict[str, Any]) -> torch.Tensor:
+            with self.autocast, faults_of_the_model(), self.given(rows, chosen):
+                made: torch.Tensor = self.objective.forward(self.model, inputs)["embeddings"]
+            return made
+
         with self.averaged_weights():
             # The same pieces as in `Features`, so that vectors at hand and vectors computed now are
             # equal to the last bit.
             for first in range(0, count, PIECE):
-                for chosen, inputs in micro_batches(rows, np.arange(first, min(first + PIECE, count)), self.where):
+                pieces = micro_batches(rows, np.arange(first, min(first + PIECE, count)), self.where)
+                for chosen, made in self.halves.passed(rows, pieces, self.where, vectors):
                     padded += padded_tokens(rows, chosen)
-                    with self.autocast, faults_of_the_model(), self.given(rows, chosen):
-                        vectors = self.objective.forward(self.model, inputs)["embeddings"]
-                    for row, vector in zip(chosen, vectors, strict=True):
+                    for row, vector in zip(chosen, made, strict=True):
                         found[row] = vector
         above = self.at_hand(rows, np.arange(count))
         self.work = self.work + self.work_of(rows.lengths[:count].tolist(), padded, 0, flops.forward, above=above)
