@@ -241,6 +241,7 @@ def test_a_training_says_what_was_found_and_no_point_pays_for_the_trial(tiny: st
 def test_torchs_own_compiler_learns_the_same(tiny: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(compiling, "BACKEND", "inductor")
     monkeypatch.setattr(compiling, "COST_SECONDS", 0.0)
+    monkeypatch.setattr(compiling, "STEPS", 1)  # each kind of batch is compiled anew, which takes seconds
     of, rows = begun(recipe(tiny))
     found = choose(of, rows, 64, 1e6, {})
     assert found is not None

@@ -80,6 +80,27 @@ def test_forecasts_are_held_against_outcomes(parts: Any, place: Any, monkeypatch
     assert same["encoder, lora"] == pytest.approx({**same["encoder, lora"], "ratio": 1.0, "within": True})
 
 
+def test_of_a_part_that_takes_too_long_remains_what_it_had_found(parts: Any, tmp_path: Path) -> None:
+    import gpu
+
+    parts.Place(tmp_path, "x", "together").so_far({"1": {"examples_per_second": 5.0}})
+    found = gpu.measured("together", 0.01, tmp_path, ["--encoder", "x", "--size", "{}"])
+    assert found["error"] == "it was not done after 0 s"
+    assert found["so_far"] == {"1": {"examples_per_second": 5.0}}
+    assert gpu.failed(found)
+    assert gpu.failed({"float32": {"loss": 1.0}, "nf4": {"error": "no bitsandbytes"}})
+    assert not gpu.failed({"float32": {"loss": 1.0}})
+
+
+def test_the_rules_of_auto_are_applied_to_what_was_measured(parts: Any) -> None:
+    def seen(utilisation: float, growth: float | None) -> dict[str, Any]:
+        return {"gpu_utilisation": utilisation, "growth": growth}
+
+    assert parts._kept({"1": seen(0.3, None), "2": seen(0.5, 1.8), "3": seen(0.65, 1.3), "4": seen(0.9, 1.1)}) == 3
+    assert parts._kept({"1": seen(0.3, None), "2": seen(0.9, 1.8), "3": seen(0.9, 1.3)}) == 2
+    assert parts._kept({"1": seen(0.95, None), "2": seen(0.99, 1.5)}) == 1
+
+
 @pytest.mark.slow
 def test_a_part_that_fails_is_recorded_and_the_rest_goes_on(place: Any, tmp_path: Path) -> None:
     out = tmp_path / "gpu.json"

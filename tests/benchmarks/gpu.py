@@ -95,6 +95,13 @@ def measured(name: str, seconds: float, folder: Path, words: list[str]) -> dict[
     return {"seconds": time.monotonic() - began, **found}
 
 
+def failed(found: Any) -> bool:
+    """Whether a part, or something in it, is an error in the place of figures."""
+    if isinstance(found, dict):
+        return "error" in found or any(map(failed, found.values()))
+    return False
+
+
 def machine() -> dict[str, Any]:
     """The machine and the versions on it. What every part imports is read from the disk here: that is slow the first time."""
     import torch
@@ -181,13 +188,13 @@ def main() -> None:
     try:
         words = ["--encoder", chosen.encoder, "--size", json.dumps(dataclasses.asdict(size))]
         for name in chosen.parts.split(","):
-            if chosen.again and "error" not in record["parts"].get(name, {"error": "it was never made"}):
+            if chosen.again and name in record["parts"] and not failed(record["parts"][name]):
                 continue
             left = end - time.monotonic()
             limit = PARTS[name][1] * (5 if chosen.dry else 1)  # processors need longer to import and to start
             found = measured(name, min(limit, left), folder, words) if left > 5 else {"error": "no time was left for it"}
             record["parts"][name] = found
-            told = f"error: {found['error'].splitlines()[-1]}" if "error" in found else "done"
+            told = f"error: {found['error'].splitlines()[-1]}" if "error" in found else "done, in part" if failed(found) else "done"
             print(f"{name}: {told}, {found.get('seconds', 0.0):.0f} s", file=sys.stderr, flush=True)
             _write(chosen.out, record)
     finally:

@@ -9,7 +9,8 @@ and where losses and gradients are the same within `TOLERANCE`: then it changes 
 found holds for the runs of a process that are alike in all that it depends on.
 
 Layers are compiled one by one (they are alike, so that is done once), and for training alone: an evaluation passes them as they
-are. Dropout draws what it draws without (`fallback_random`).
+are. Dropout draws what it draws without (`fallback_random`). With `TORCH_COMPILE_DISABLE=1` in the environment torch compiles
+nothing.
 """
 
 from __future__ import annotations
