@@ -86,7 +86,7 @@ class QuestionAnswering(Task):
         return dataclasses.replace(QUESTIONS, redact=redaction.finders(self.redact or ()))
 
     def notes(self) -> list[str]:
-        return [*super().notes(), *self.redaction_notes()]
+        return [*super().notes(), *fingerprints.dataset(self.data, self.form).notes, *self.redaction_notes()]
 
     def pool(self) -> Sequence[Example]:
         return _shuffled(self.data, self.form, self.digest(), self.seed)[0]
@@ -97,6 +97,12 @@ class QuestionAnswering(Task):
             return {**example, "answers": {"text": [], "answer_start": []}} if self._has_unanswerable() else None
         # What a writer says in words of its own can be marked nowhere.
         return {**example, "answers": {"text": [prediction], "answer_start": [start]}} if start >= 0 else None
+
+    def answered(self, example: Example, answer: str) -> Example | None:
+        if answer == NO_ANSWER:
+            return {**example, "answers": {"text": [], "answer_start": []}}
+        # A person may use words of their own: these grade, and cannot be marked.
+        return {**example, "answers": {"text": [answer], "answer_start": [example["context"].find(answer)]}}
 
     def digest(self) -> str:
         return fingerprints.data(self.data, self.form)

@@ -6,6 +6,7 @@ or prices.
     progress      how far a training is, for whoever watches it
     combining     models of several tasks, each learned from the same start, as one
     predicting    a model that answers requests
+    embedded      where a row lies for a model, in a few numbers
     onnx_models   a file of ONNX in a model's place
     exporting     makes such a file, and grades it
     passes        a model's forward passes: what it predicts, and what grades it
