@@ -112,6 +112,11 @@ def test_deploying_makes_a_champion_and_rolling_back_the_one_before(swept_texts:
     version = client.get_model_version_by_alias("my", "champion")
     assert (version.tags["workbench.test"], version.tags["workbench.confirmed"]) == ("61.5", "true")
     assert {metric.key: metric.value for metric in client.get_logged_model(again.model_id).metrics}["test/accuracy"] == 61.5
+    # Who is to be forgotten: the version that has learned it is named, the one that was only asked is not.
+    told, _ = said(swept_texts, "forget", "my.py", "--example", "0/1", "--json")
+    assert [held for held in told["held_by"] if held.startswith("models:")] == ["models:/my/1"]
+    graded, _ = said(swept_texts, "forget", "my.py", "--example", "1/1", "--json")
+    assert not [held for held in graded["held_by"] if held.startswith("models:")]
 
 
 @pytest.mark.slow

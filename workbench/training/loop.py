@@ -339,7 +339,8 @@ def _train(
             state = tuning.resume_state(recipe, dict(cold))
             progress.left = replace(state, epochs=tuning.step * recipe.batch_size / count)
             return
-        features = phases.features("evaluate", tuning, dev.sets, [*map(len, dev.sets)])
+        plain = tuning.plain_rows(dev)
+        features = phases.features("evaluate", tuning, plain, [*map(len, plain)])
         with phases.phase("evaluate", tuning) as used:
             scores, predictions, serving["predictions_per_second"] = tuning.evaluate(dev, clock, features.seconds)
         scores = recipe.task.since(scores, started.scores if started else ())

@@ -24,9 +24,10 @@ from workbench.training import parent_store
 from workbench.training.batches import evaluation_batches
 from workbench.training.embedded import DIMENSIONS, KINDS, Embedded
 from workbench.training.faults import faults_of_the_model
+from workbench.training.grading import Questions, questions
 from workbench.training.loop import device, tuned
+from workbench.training.memory import Halves
 from workbench.training.onnx_models import SUFFIX, OnnxModel
-from workbench.training.passes import Questions, questions
 from workbench.training.tuning import Tuning
 
 
@@ -148,7 +149,7 @@ class Predictor:
         *,
         shared: SharedWeights | None = None,
     ) -> None:
-        self._where = where or device()
+        self._where, self._halves = where or device(), Halves()
         self._asked = _asked(recipe, weights, self._where)
         if shared is not None:
             shared.share(self._asked.model)
@@ -192,18 +193,23 @@ class Predictor:
     @torch.inference_mode()
     def _outputs(self, rows: Rows, examples: Sequence[Example]) -> tuple[list[Any], np.ndarray | None]:
         """One output a row, and where the rows lie."""
-        inference, outputs = self._asked.inference, list[Any]([None] * len(rows))
+        asked, outputs = self._asked, list[Any]([None] * len(rows))
         places: np.ndarray | None = np.zeros((len(rows), DIMENSIONS), np.float32)
-        for chosen, inputs in self._asked.batches(rows, examples, self._where):
-            with self._asked.autocast, faults_of_the_model():
-                found = inference(self._asked.model, inputs)
-            for row, value in zip(chosen, found, strict=True):
-                outputs[row] = value
+
+        def answer(chosen: np.ndarray, inputs: dict[str, Any]) -> Sequence[Any]:
+            nonlocal places
+            with asked.autocast, faults_of_the_model():
+                found = asked.inference(asked.model, inputs)
             taken = None if self._embedded is None else self._embedded.take(len(chosen))
             if places is not None and taken is not None:
                 places[chosen] = taken
             else:
                 places = None
+            return found
+
+        for chosen, found in self._halves.passed(rows, asked.batches(rows, examples, self._where), self._where, answer):
+            for row, value in zip(chosen, found, strict=True):
+                outputs[row] = value
         return outputs, places
 
 
