@@ -61,7 +61,7 @@ def _settings(study: str | None) -> Iterator[Set]:
     # do it, so the order of precedence stands in one place.
     asked = sweep.make_context("sweep", [study or "STUDY"], parent=click.get_current_context().parent)
     file = settings.load().path
-    known = load_study(study) if study else {**settings.STUDY_DEFAULTS, "stated": []}
+    known = load_study(study) if study else {**settings.OF_STUDIES, "stated": []}
     for name in OPTIONS:
         value, source = asked.params[name], asked.get_parameter_source(name)
         if name in _DEFAULTS:

@@ -18,7 +18,7 @@ from workbench.errors import DataError, UsageError, did_you_mean
 from workbench.prices.offers import Offer
 from workbench.settings import COMMITMENTS, UNITS, Settings
 
-DEFAULT = "local"
+DEFAULT: str = settings.OF_STUDIES["platform"]
 """The platform that prices a study which names none: this desktop, by a stated assumption."""
 
 HOURS_PER_YEAR = 8760
