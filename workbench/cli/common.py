@@ -308,15 +308,15 @@ def tell_changes(ledger: Ledger) -> None:
 def no_such_run(study: str, results: Sequence[Result], wanted: str) -> UsageError:
     """Return the error that a study has no such run, with the run that may have been meant."""
     trials = [r.trial for r in results if r.trial is not None]
-    known = {r.run_id for r in results}
     if not trials:
         advice = " It has none yet."
     elif wanted.isdigit():
         known_trials = f"trials go from {min(trials)} to {max(trials)}" if len(set(trials)) > 1 else f"only trial is {trials[0]}"
         advice = f" Its {known_trials}; `workbench runs` lists them."
     else:
-        near = did_you_mean(wanted, (run_id[: max(4, len(wanted))] for run_id in known))
-        advice = near if " Did you" in near else " Give a trial number, or the beginning of an id; `workbench runs` lists them."
+        beginnings = (r.run_id[: max(4, len(wanted))] for r in results)
+        otherwise = " Give a trial number, or the beginning of an id; `workbench runs` lists them."
+        advice = did_you_mean(wanted, beginnings, otherwise=otherwise)
     return UsageError(f"{study} has no run {wanted!r}.{advice}")
 
 

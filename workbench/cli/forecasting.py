@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import json
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -13,7 +13,7 @@ from workbench.errors import EnvironmentFault, UsageError
 from workbench.forecast import Calibration, Forecaster, Terms, calibration, trials_within
 from workbench.ledger import Ledger
 from workbench.prices import Offer, Prices
-from workbench.quantities import dollars, duration
+from workbench.quantities import banded, dollars, duration, many
 from workbench.result import labels_bought, spent_usd
 from workbench.search.spread import every
 from workbench.space import Uniform
@@ -56,13 +56,13 @@ def expectation(taken: CostForecast | None, runs: int, offer: Offer, *, more: bo
 
     `taken` is what `forecast.of_runs` says of them at the offer. With `more` they are told as further runs.
     """
-    count = f"{runs} more run{'' if runs == 1 else 's'}" if more else f"{runs} run{'' if runs == 1 else 's'} of this study"
+    count = many(runs, "more run") if more else f"{many(runs, 'run')} of this study"
     if taken is None:
         return f"What {count} will take is unknown."
-    usd = "an unknown sum" if taken.usd is None else banded(taken.usd, dollars)
+    usd = "an unknown sum" if taken.usd is None else banded(taken.usd, dollars, basis=False)
     where = f" on {offer.name}" if taken.carried else ""
     verb = "is" if runs == 1 else "are"
-    return f"{count} {verb} forecast to take {banded(taken.seconds, duration)} and {usd}{where}, {basis_of(taken)}."
+    return f"{count} {verb} forecast to take {banded(taken.seconds, duration, basis=False)} and {usd}{where}, {basis_of(taken)}."
 
 
 def budget_text(taken: CostForecast | None, runs: int, bounds: Sequence[Bound]) -> str:
@@ -89,19 +89,14 @@ def budget_text(taken: CostForecast | None, runs: int, bounds: Sequence[Bound]) 
         return ""
     count = share * runs
     left = f"What is left of {bound.words(bound.most)}" if bound.spent else f"The budget of {bound.words(bound.most)}"
-    many = f"about {count:.0f} of them" if count >= 1.5 else "about one of them" if count >= 0.75 else "less than one of them"
-    return f"{left} is spent sooner: it pays for {many}, run whole."
+    buys = f"about {count:.0f} of them" if count >= 1.5 else "about one of them" if count >= 0.75 else "less than one of them"
+    return f"{left} is spent sooner: it pays for {buys}, run whole."
 
 
 def basis_of(taken: CostForecast) -> str:
     """Return the basis of the seconds, with `scaled` beside it where they were carried over to another machine."""
     basis = taken.seconds.basis
     return f"{basis}, scaled" if taken.carried and basis != "scaled" else basis
-
-
-def banded(estimate: Estimate, write: Callable[[float], str]) -> str:
-    """Write an estimate with its band: `12 min 30 s (4 min 00 s to 40 min 00 s)`."""
-    return f"{write(estimate.value)} ({write(estimate.low)} to {write(estimate.high)})"
 
 
 def band(of: Estimate) -> str:

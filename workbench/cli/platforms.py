@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import click
@@ -25,12 +26,12 @@ from workbench.cli.common import (
     storage_option,
     waiting,
 )
-from workbench.cli.forecasting import band, banded, forecaster_of, most_runs
+from workbench.cli.forecasting import band, forecaster_of, most_runs
 from workbench.cli.options import gathered, setting
 from workbench.errors import UsageError, did_you_mean
 from workbench.forecast import rank, typical
 from workbench.prices import label_usd_of
-from workbench.quantities import dollars, duration, many, number
+from workbench.quantities import banded, dollars, duration, many, number
 from workbench.settings import stated
 
 if TYPE_CHECKING:
@@ -85,7 +86,7 @@ def platforms(options: PlatformsOptions) -> None:
         print_json([_record(each) for each in ranked])
         return
     shown, title = ranked if options.everything else ranked[:SHOWN], f"A sweep of {many(runs, 'run')} of {options.study}"
-    table = _table(shown, title, banded)
+    table = _table(shown, title, partial(banded, basis=False))
     # Offers are compared line by line, which folded lines would spoil.
     print_table(table if fits(table) else _table(shown, title, _with_factor))
     _show_more(len(ranked), everything=options.everything)

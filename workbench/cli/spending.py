@@ -10,12 +10,12 @@ import click
 
 from workbench import process
 from workbench.cli.common import messages, print_json, print_text, say_next
-from workbench.cli.forecasting import banded, kept_calibration
+from workbench.cli.forecasting import kept_calibration
 from workbench.cli.front import show_front, tell_doubts
 from workbench.errors import Refused
 from workbench.front.members import pareto_front
 from workbench.front.objectives import View
-from workbench.quantities import dollars, duration, many
+from workbench.quantities import banded, dollars, duration, many
 from workbench.report.answers import answer
 from workbench.report.efficiency import efficiency_record, efficiency_text
 from workbench.report.records import front_record
@@ -51,7 +51,9 @@ def ask(budget: Budget, likely: Estimate | None, *, yes: bool, bounded: bool, wh
     most = min(bounds, default=None)
     if (most is not None and most <= ASK_ABOVE_USD) or (likely is not None and likely.high <= ASK_ABOVE_USD and bounded):
         return
-    spend = f"up to {dollars(most)}" if most is not None else "an unknown sum" if likely is None else banded(likely, dollars)
+    spend = "an unknown sum" if likely is None else banded(likely, dollars, basis=False)
+    if most is not None:
+        spend = f"up to {dollars(most)}"
     text = f"This {what} may spend {spend} on {offer.name}"
     # A question that nobody sees would hang a job for ever.
     if not messages.is_terminal or not sys.stdin.isatty():
@@ -70,7 +72,7 @@ def show_outcome(study: Study, ledger: Ledger, results: Sequence[Result], view: 
     runs = len(by_run(first))
     # What was only graded has one id for both, and no new seed.
     again = len(by_run(r for r in results if r.replicate_of is not None and r.recipe_id != r.run_id))
-    text = f"{runs} run{'' if runs == 1 else 's'}" + (f" and {again} with new seeds" if again else "")
+    text = many(runs, "run") + (f" and {again} with new seeds" if again else "")
     messages.print(f"Spent in all: {dollars(spent.usd)} and {duration(spent.seconds)} for {text}.\n")
     if outdated := outdated_text(results):
         messages.print(outdated, style="yellow", markup=False)

@@ -17,6 +17,7 @@ from workbench.forecast.forecast import Forecast
 from workbench.forecast.machine import Machine, name_of
 from workbench.forecast.timing import CONSTANTS, CPU_FLOPS, FORMULA_SPREAD, GPU_CONSTANTS, Correction, Guess, Timing, formula
 from workbench.prices.datasheets import ARITHMETIC_SHARE
+from workbench.quantities import many
 from workbench.result import Result
 from workbench.study import Recipe, Study
 from workbench.training import memory as activations
@@ -189,7 +190,7 @@ class Forecaster:
         key = (recipe.task, self.work.pair_key(recipe), recipe.batch_size)
         measured = self._measured_memory.get(_memory_key(recipe))
         if measured:
-            note = f"the highest of {len(measured)} run{'' if len(measured) == 1 else 's'}"
+            note = f"the highest of {many(len(measured), 'run')}"
             return Estimate.within(float(max(measured)), MEASURED_MEMORY_FACTOR, "measured", note)
         if key not in self._peaks:
             data, pair = self.work.data_of(recipe), self.work.pair(recipe)

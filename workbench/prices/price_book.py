@@ -64,10 +64,9 @@ def find(platform: str, book: Sequence[Offer] | None = None) -> Offer:
             f"{platform!r} has spot prices only, which end at any time. Ask for one by its full name: {named[0].name!r}."
         )
     if not firm:
-        near = did_you_mean(platform, {part for o in book for part in (o.platform, f"{o.platform}:{o.instance}", o.name)})
-        raise UsageError(
-            f"no offer is called {platform!r}.{near if ' Did you' in near else did_you_mean(platform, {o.platform for o in book})}"
-        )
+        platforms = did_you_mean(platform, {o.platform for o in book})
+        names = {part for o in book for part in (o.platform, f"{o.platform}:{o.instance}", o.name)}
+        raise UsageError(f"no offer is called {platform!r}.{did_you_mean(platform, names, otherwise=platforms)}")
     # By the GPU, as a machine of eight is not dearer for being larger; the name settles ties.
     return min(firm, key=lambda o: (o.usd_per_gpu_hour or o.usd_per_hour, o.name))
 
