@@ -41,6 +41,12 @@ class Estimate:
         """
         return cls(value, value / factor, value * factor, basis, note)
 
+    @classmethod
+    def of_ends(cls, ends: Iterable[float | None], basis: str, note: str = "") -> Estimate | None:
+        """Make an estimate of its value, low and high, in this order; None where one of them is unknown."""
+        value, low, high = ends
+        return None if value is None or low is None or high is None else cls(value, low, high, basis, note)
+
     def __mul__(self, number: float) -> Estimate:
         """Scaled by a known number >= 0."""
         return Estimate(self.value * number, self.low * number, self.high * number, self.basis, self.note)

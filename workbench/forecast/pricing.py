@@ -70,10 +70,7 @@ class CostForecast:
             lasts = getattr(seconds, end)
             return prices.usd(Usage(lasts, cpu_energy_j=joules, gpu_seconds=lasts * gpus), paid.offer)
 
-        value, low, high = at("value"), at("low"), at("high")
-        usd = None
-        if value is not None and low is not None and high is not None:
-            usd = replace(seconds, value=value, low=low, high=high)
+        usd = Estimate.of_ends(map(at, ("value", "low", "high")), seconds.basis, seconds.note)
         return cls(Compute(seconds, usd, energy_j, seconds * gpus), labels, paid)
 
     def cost(self, name: str) -> Estimate | None:
