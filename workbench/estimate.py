@@ -11,6 +11,11 @@ from a short timing on this machine; a measurement carried over to another devic
 constants alone."""
 
 
+def least_sure(*bases: str) -> str:
+    """The last of some of `BASES`: a figure is no surer than what it rests on."""
+    return max(bases, key=BASES.index)
+
+
 @dataclass(frozen=True, slots=True)
 class Estimate:
     """A number that may be off.
@@ -55,7 +60,7 @@ class Estimate:
 
     def __add__(self, other: Estimate) -> Estimate:
         """Sum; bands add (errors of one machine go the same way), the basis is the less sure one."""
-        worse = max(self.basis, other.basis, key=BASES.index)
+        worse = least_sure(self.basis, other.basis)
         note = "; ".join(dict.fromkeys(n for n in (self.note, other.note) if n))
         return Estimate(self.value + other.value, self.low + other.low, self.high + other.high, worse, note)
 

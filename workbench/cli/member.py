@@ -29,7 +29,7 @@ from workbench.front.points import Points
 from workbench.ledger import Ledger
 from workbench.quantities import many, number
 from workbench.report import answers
-from workbench.report.records import find_run
+from workbench.report.records import asked_for, find_run
 from workbench.result.outdated import changes, kinds
 from workbench.serving import evidence
 from workbench.serving.evidence import Evidence
@@ -120,8 +120,9 @@ def member_of(asked: MemberOptions) -> Member:
         if path is None:
             raise UsageError(f"{ledger.name} was imported: there are no models of it here.")
         study = load_study(path)
-        points = Points.of(ledger.results(), view_of(ledger.description, asked.platform, asked.label_usd))
-    result = _chosen(asked, ledger, points)
+        results = ledger.results()
+        points = Points.of(results, view_of(ledger.description, asked.platform, asked.label_usd))
+    result = _chosen(asked, ledger, results, points)
     recipe = recipe_of(study, result)
     weights = _weights(asked, study, recipe, result, points.found)
     return Member(study, ledger, result, recipe, weights, evidence.of(result, recipe, points, ledger.name))
@@ -142,10 +143,10 @@ def warn_if_unconfirmed(member: Member, study: str) -> None:
         messages.print(f"{text}`workbench confirm {study}` grades it on the held-out test split.", style="yellow", markup=False)
 
 
-def _chosen(asked: MemberOptions, ledger: Ledger, points: Points) -> Result:
+def _chosen(asked: MemberOptions, ledger: Ledger, results: Sequence[Result], points: Points) -> Result:
     """The point that the options mean, as it was measured."""
     if asked.trial is not None:
-        return _of_trial(asked.trial, ledger, points)
+        return _of_trial(asked.trial, ledger, results, points)
     if asked.budget_usd is not None:
         found = answers.within_usd(points, asked.budget_usd)
     else:
@@ -158,15 +159,13 @@ def _chosen(asked: MemberOptions, ledger: Ledger, points: Points) -> Result:
     return next(r for r in points.found if r.recipe_id == found.recipe_id)
 
 
-def _of_trial(wanted: str, ledger: Ledger, points: Points) -> Result:
-    results = ledger.results()
-    segments = find_run(results, wanted)
-    if not segments:
+def _of_trial(wanted: str, ledger: Ledger, results: Sequence[Result], points: Points) -> Result:
+    meant = asked_for(find_run(results, wanted), wanted)
+    if not meant:
         raise no_such_run(ledger.name, results, wanted)
     known = {r.recipe_id for r in points.found}
-    one = [r for r in segments if str(r.number) == wanted and wanted != str(r.trial)]  # a checkpoint by its own number
-    finished = [r for r in one or segments if r.recipe_id in known]
-    if not finished and (changed := kinds(r for r in one or segments if r.status == "complete")):
+    finished = [r for r in meant if r.recipe_id in known]
+    if not finished and (changed := kinds(r for r in meant if r.status == "complete")):
         raise UsageError(
             f"trial {wanted} of {ledger.name} is of other inputs: {changes(changed)} since. "
             f"Run `workbench sweep {study_path(ledger)}` first."

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from workbench import estimate
 from workbench.errors import UsageError
-from workbench.estimate import BASES, Estimate
+from workbench.estimate import Estimate, least_sure
 from workbench.forecast import memory
 from workbench.forecast.amounts import Amounts, form_of
 from workbench.forecast.forecast import Forecast
@@ -176,7 +176,7 @@ class Forecaster:
         if seconds is None or self._watts is None:
             return None
         low, value, high = seconds.low * self._watts.low, seconds.value * self._watts.value, seconds.high * self._watts.high
-        basis = max(seconds.basis, self._watts.basis, key=BASES.index)
+        basis = least_sure(seconds.basis, self._watts.basis)
         return Estimate(value, low, high, basis, self._watts.note)
 
     def _peak(self, recipe: Recipe) -> Estimate | None:

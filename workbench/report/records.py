@@ -185,6 +185,11 @@ def find_run(results: Sequence[Result], wanted: str) -> list[Result]:
     return []
 
 
+def asked_for(segments: Sequence[Result], wanted: str) -> list[Result]:
+    """Of a run that `find_run` found the one checkpoint whose own number was given, else all of it."""
+    return [r for r in segments if str(r.number) == wanted and wanted != str(r.trial)] or list(segments)
+
+
 def last_word(segments: Sequence[Result]) -> Result:
     """Return the Result that says what a run has come to: being made, infeasible, complete up to a checkpoint, or interrupted."""
     rank = {"running": 3, "infeasible": 2, "complete": 1, "interrupted": 0}
