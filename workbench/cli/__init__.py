@@ -17,11 +17,12 @@ Data goes to standard output, everything else to standard error. Exit codes: 0 p
     forecasting   what the commands that forecast share
     forget        `workbench forget`
     front         `workbench front`
+    front_serving  `workbench front --load` and `--against`
     import_       `workbench import`
     init          `workbench init`
-    init_methods  the methods in it
     init_recommendation  the study for who had what
     init_study    the study that `workbench init DATA` writes
+    init_texts    what every study that it writes has in common, and the methods in them
     label         `workbench label`
     member        which model of a study is meant
     mlflow        `workbench mlflow`
@@ -36,7 +37,6 @@ Data goes to standard output, everything else to standard error. Exit codes: 0 p
     retry         `workbench retry`
     runs          `workbench runs` and `run`
     serve         `workbench serve`
-    serving       `workbench front --load` and `--against`
     setup         what the commands that train share: their options and what is opened
     spending      what is asked before money is spent, and told after it
     status        `workbench status`

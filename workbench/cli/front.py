@@ -35,8 +35,8 @@ from workbench.cli.common import (
     writing,
 )
 from workbench.cli.forecasting import kept_calibration
+from workbench.cli.front_serving import rival_of, show_serving
 from workbench.cli.options import Whole, gathered
-from workbench.cli.serving import rival_of, show_serving
 from workbench.front.confirmed import Confirmed, confirmations, confirmed_front, corrected_points
 from workbench.front.members import pareto_front
 from workbench.front.objectives import View
