@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import sys
+from pathlib import Path
 
 import click
 
@@ -20,8 +21,6 @@ _MARKS = {"ok": "[green]ok  [/green]", "note": "[yellow]note[/yellow]", "fail": 
 @json_option
 def doctor(storage: str | None, tracking_uri: str | None, as_json: bool) -> None:
     """Show what this machine has (GPU, meters, stores, versions), and what to mend."""
-    from pathlib import Path
-
     with waiting("Looking around …"):
         findings = examine(ledger_url(storage), tracking_uri or default_uri(Path.cwd()), Path.cwd())
     if as_json:

@@ -104,38 +104,38 @@ class FrontOptions:
 @storage_option
 @json_option
 @gathered(FrontOptions)
-def front(options: FrontOptions) -> None:
+def front(asked: FrontOptions) -> None:
     """Show the front of STUDY (a study file, or its name), and the answer to its question.
 
     Every checkpoint is a point: a model that could be deployed. Its cost is what making it alone would cost. With another
     --platform every run is priced again: as measured on the same device, carried over by stated ratios to another, with a band.
     """
     with reading():
-        ledger = open_ledger(options.study, options.storage)
+        ledger = open_ledger(asked.study, asked.storage)
         results, forms = ledger.results(), ledger.forms
-    view = replace(view_of(ledger.description, options.platform, options.label_usd), billed=options.billed)
-    view = view.amortized_over(options.adopted, results) if options.adopted else view
-    rival = rival_of(results, view, options.against)
-    if options.html or not options.as_json:
+    view = replace(view_of(ledger.description, asked.platform, asked.label_usd), billed=asked.billed)
+    view = view.amortized_over(asked.adopted, results) if asked.adopted else view
+    rival = rival_of(results, view, asked.against)
+    if asked.html or not asked.as_json:
         points = Points.of(results, view)
         # The figure has one axis of cost: a budget in US$ can be drawn only where that is its unit.
-        budget = options.budget_usd if view.minimize[0] == "usd" else None
-        picks = answers.picks(points, budget=budget, target=options.target)
-    if options.html:
+        budget = asked.budget_usd if view.minimize[0] == "usd" else None
+        picks = answers.picks(points, budget=budget, target=asked.target)
+    if asked.html:
         drawn = figures.front(points, view, title=ledger.description["question"])
-        with writing(options.html):
-            figures.write_html(figures.mark(drawn, points, budget=budget, target=options.target, picks=picks), options.html)
-        messages.print(f"The front is drawn in {options.html}.", markup=False)
-    if options.as_json:
-        load = Load(options.load_per_second, rival)
-        wanted = {"budget_usd": options.budget_usd, "target": options.target}
+        with writing(asked.html):
+            figures.write_html(figures.mark(drawn, points, budget=budget, target=asked.target, picks=picks), asked.html)
+        messages.print(f"The front is drawn in {asked.html}.", markup=False)
+    if asked.as_json:
+        load = Load(asked.load_per_second, rival)
+        wanted = {"budget_usd": asked.budget_usd, "target": asked.target}
         record = front_record(ledger.name, results, view, **wanted, load=load, forms=forms)
         print_json(record | {"efficiency": efficiency_record(results, kept_calibration())})
     else:
-        show_front(results, view, everything=options.everything, scores=options.scores)
-        if rival is not None and (options.load_per_second or options.against):
-            show_serving(results, view, Load(options.load_per_second, rival), forms)
-        print_text(answer(points, view, budget_usd=options.budget_usd, target=options.target))
+        show_front(results, view, everything=asked.everything, scores=asked.scores)
+        if rival is not None and (asked.load_per_second or asked.against):
+            show_serving(results, view, Load(asked.load_per_second, rival), forms)
+        print_text(answer(points, view, budget_usd=asked.budget_usd, target=asked.target))
         _explain(results, view)
         tell_doubts(results, view, ledger.description["grading"])
         if text := redaction_text(results):
@@ -144,9 +144,9 @@ def front(options: FrontOptions) -> None:
         if ledger.ended:
             messages.print(f"The last {ledger.ended['what']} ended: {ledger.ended['reason']}.", style="dim", markup=False)
         # What was asked for does not exist yet: only more runs can help.
-        wanting = (options.target is not None or options.budget_usd is not None) and not picks
+        wanting = (asked.target is not None or asked.budget_usd is not None) and not picks
         limits = ledger.description["limits"]
-        _say_next(results, view, typed_name(ledger, options.study), study_path(ledger), limits, wanting)
+        _say_next(results, view, typed_name(ledger, asked.study), study_path(ledger), limits, wanting)
     if not pareto_front(results, view):
         sys.exit(1)
 

@@ -94,15 +94,15 @@ class PlanOptions:
 @storage_option
 @json_option
 @gathered(PlanOptions)
-def plan(options: PlanOptions) -> None:
+def plan(asked: PlanOptions) -> None:
     """Read the data of the file STUDY, build every model with every method on the meta device, and forecast what they take.
 
     Shows for each how many numbers it tunes, whether it fits, and the memory, seconds, energy and US$ of its shortest and longest
     recipe on this machine, with basis and band. Runs of the study that were made here sharpen it, --calibrate does too.
     At a --platform with another GPU, seconds, energy and US$ are those there: carried over by FLOPs or by stated ratios.
     """
-    loaded = load_study(options.study)
-    offer = offer_of(options.platform, loaded)
+    loaded = load_study(asked.study)
+    offer = offer_of(asked.platform, loaded)
     with waiting("Reading the data …") as told:
         for line in check_data(loaded):
             messages.print(line, style="yellow", markup=False)
@@ -113,18 +113,18 @@ def plan(options: PlanOptions) -> None:
         for line in few_examples(graded_by(loaded)):  # behind what may refuse the study: that stands alone
             messages.print(line, style="yellow", markup=False)
         machine = forecast.Machine.here()
-    if options.calibrate:
+    if asked.calibrate:
         _calibrate(loaded, machine, busy=warn_if_busy())
     with waiting("Forecasting …"):
-        results = results_of(loaded, options.storage)
-        forecaster = forecaster_of(loaded, options.storage, results)
+        results = results_of(loaded, asked.storage)
+        forecaster = forecaster_of(loaded, asked.storage, results)
         rows = [_Row.of(each, forecaster, offer) for each in pairs]
-        budget, label = stated("max_usd", options.max_usd, loaded), label_usd_of(options.label_usd, loaded)
+        budget, label = stated("max_usd", asked.max_usd, loaded), label_usd_of(asked.label_usd, loaded)
         # A sweep with a pair that cannot be trained is
         # refused, so there is no typical run to forecast.
         run = forecast.typical(forecaster) if all(p.fits for p in pairs) else None
         bought = Bought.of(run, offer, budget, label, results) if budget else None
-    if options.as_json:
+    if asked.as_json:
         more = {"budget_usd": budget, "spent_usd": None, "trials_within_budget": None} | (bought.record() if bought else {})
         print_json([row.record() | more for row in rows])
     else:
@@ -132,7 +132,7 @@ def plan(options: PlanOptions) -> None:
         for problem in forecast.problems(pairs):
             messages.print(problem, style="red", markup=False)
         _explain(rows, offer, machine)
-        most, made = most_runs(loaded, stated("trials", options.trials, loaded)), len(by_run(originals(results)))
+        most, made = most_runs(loaded, stated("trials", asked.trials, loaded)), len(by_run(originals(results)))
         left = 1 if most is None else max(0, most - made)
         taken = None
         if made:
@@ -144,16 +144,16 @@ def plan(options: PlanOptions) -> None:
         if bought:
             messages.print(bought.text, markup=False)
     if not all(p.fits for p in pairs):
-        say_next("mend the study, or leave out what does not fit", as_json=options.as_json)
+        say_next("mend the study, or leave out what does not fit", as_json=asked.as_json)
         sys.exit(UsageError.exit_code)
-    if not options.as_json and not left:
-        say_next(f"`workbench front {options.study}`")
+    if not asked.as_json and not left:
+        say_next(f"`workbench front {asked.study}`")
         return
-    if not options.as_json:
+    if not asked.as_json:
         # Where one pair was timed or run here, a calibration stands, and another would not time what it could not.
-        begin = options.calibrate or not all(_unsure(row) for row in rows) or (taken and taken.seconds.value < SHORT_SECONDS)
-        where = f" --platform {options.platform}" if options.platform else ""
-        say_next(f"`workbench {'sweep' if begin else 'plan --calibrate'} {options.study}{where}`")
+        begin = asked.calibrate or not all(_unsure(row) for row in rows) or (taken and taken.seconds.value < SHORT_SECONDS)
+        where = f" --platform {asked.platform}" if asked.platform else ""
+        say_next(f"`workbench {'sweep' if begin else 'plan --calibrate'} {asked.study}{where}`")
 
 
 def _made_text(made: int, most: int | None) -> str:
