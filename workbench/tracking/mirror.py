@@ -172,9 +172,8 @@ class Mirror:
             if result.samples:
                 session.client.log_dict(child.id, {"samples": list(result.samples)}, f"samples/step-{result.step:06}.json")
             tags = {"workbench.results": str(len(child.marks) + 1), "workbench.offer": self._priced}
-            tags |= tags_and_metrics.front_tag(bool(child.on_front)) | tags_and_metrics.tags(
-                result
-            )  # not on the front until somebody says so
+            # Not on the front until somebody says so.
+            tags |= tags_and_metrics.front_tag(bool(child.on_front)) | tags_and_metrics.tags(result)
             numbers = tags_and_metrics.metrics(result, self._prices.offer, self._prices.label_usd)
             self._log_best(child, result, tags, Metrics(numbers, result.finished, result.step))
             child.marks.add(mark)

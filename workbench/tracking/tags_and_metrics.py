@@ -10,6 +10,7 @@ from typing import Any
 
 from workbench import prices
 from workbench.prices import Offer
+from workbench.quantities import number
 from workbench.result import Result, cost, mean_costs
 from workbench.space import Value
 from workbench.study import Study
@@ -201,8 +202,5 @@ def _word(name: str, value: Value) -> str:
 
 
 def _short(value: Value) -> str:
-    """`2e-4`, `0.25`, `128`: two digits are enough to tell runs apart at a glance; the params hold them all."""
-    if not isinstance(value, float):
-        return str(value).rstrip("/").rsplit("/", 1)[-1]
-    text = f"{value:.1e}" if value and not 0.01 <= abs(value) < 1e4 else f"{value:.2g}" if abs(value) < 100 else f"{value:.0f}"
-    return re.sub(r"(\.0)?e([+-])0*(\d)", lambda m: f"e{m[2].replace('+', '')}{m[3]}", text)
+    """A setting in a few signs: two digits of a number, of a path its last part; the params hold it whole."""
+    return number(value) if isinstance(value, float) else str(value).rstrip("/").rsplit("/", 1)[-1]

@@ -13,7 +13,7 @@ import urllib.request
 from dataclasses import dataclass
 
 from workbench.errors import EnvironmentFault, UsageError
-from workbench.process import check_port, reached_at
+from workbench.process import check_port, reached_at, without_secrets
 from workbench.tracking import experiment, store
 
 _QUIETLY = ("--uvicorn-opts", "--log-level warning")
@@ -71,7 +71,7 @@ def ui_command(tracking_uri: str, *, host: str = "127.0.0.1", port: int = 5000) 
         EnvironmentFault: There is no such SQLite file, or the installed MLflow cannot use the store.
     """
     if re.match(r"https?:", tracking_uri):
-        raise UsageError(f"{store.shown(tracking_uri)} is an MLflow server and has its own page: open it in a browser.")
+        raise UsageError(f"{without_secrets(tracking_uri)} is an MLflow server and has its own page: open it in a browser.")
     path = store.sqlite_path(tracking_uri)
     if path is not None and not path.is_file():
         raise EnvironmentFault(f"there is no MLflow store {path} yet. Run `workbench sweep` first, or give --tracking-uri.")
