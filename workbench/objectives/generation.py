@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 import numpy as np
 
 from workbench.flops import unwrapped
-from workbench.objectives.base import Answers, Batch, Inference, inputs_of
+from workbench.objectives.base import Answers, Batch, Inference, inputs_of, is_encoder_decoder
 from workbench.objectives.prompts import shared
 
 if TYPE_CHECKING:
@@ -45,7 +45,7 @@ class Generate(Inference):
         from transformers import GenerationConfig
 
         bare = unwrapped(model)
-        both = bool(getattr(bare.config, "is_encoder_decoder", False))
+        both = is_encoder_decoder(model)
         inputs = inputs_of(batch)
         prompts = None if both else shared(model, inputs, self.pad)
         if prompts is not None:
