@@ -42,8 +42,9 @@ from workbench.report.columns import cells
 from workbench.report.efficiency import efficiency_record, efficiency_text
 from workbench.report.records import find_run, last_word, runs_record
 from workbench.report.text import describe, plain_score, short_settings, usage_cells
-from workbench.result import AGAIN, Result, by_run, mean_costs, spent_usd
+from workbench.result import AGAIN, Result, by_run, furthest, mean_costs, spent_usd
 from workbench.result.outdated import changes
+from workbench.result.record import STATUSES
 
 MOST_BESIDE = 8
 """At most so many other studies are searched for a run of the same name, the newest."""
@@ -51,7 +52,7 @@ MOST_BESIDE = 8
 
 @click.command()
 @click.argument("study", required=False, shell_complete=complete.studies)
-@click.option("--status", type=click.Choice(["complete", "infeasible", "interrupted", "running"]), help="Only runs of this status.")
+@click.option("--status", type=click.Choice(STATUSES), help="Only runs of this status.")
 @price_options
 @storage_option
 @json_option
@@ -95,7 +96,7 @@ def _table(shown: Sequence[list[Result]], view: View, trials: Mapping[str, int |
         table.add_column(view.maximize if name == "score" else name, justify="left" if name in ("status", *_WHICH) else "right")
     for segments in shown:
         last = last_word(segments)
-        point = max((r for r in segments if r.status == "complete"), key=lambda r: r.epochs, default=last)
+        point = furthest(segments) or last
         costs = cells(point, view, "usd", "seconds") if view.maximize in point.scores else ["", ""]
         spent = dollars(spent_usd(segments, view.offer, 0.0))
         about = [*cells(last, view, *_WHICH), *cells(point, view, *_REACHED)]

@@ -19,7 +19,7 @@ from workbench.report.bill import bill_record, form_records, serving_record
 from workbench.report.caveats import redaction_of
 from workbench.report.columns import POINT, cells, values
 from workbench.report.efficiency import efficiency_record
-from workbench.result import Result, by_run, originals, spent_usd
+from workbench.result import Result, by_run, furthest, originals, spent_usd
 from workbench.result.outdated import outdated_record
 from workbench.usage import total
 
@@ -135,7 +135,7 @@ def runs_record(results: Sequence[Result], view: View, mlflow_runs: Mapping[str,
     entries = []
     for segments in by_run(results).values():
         last = last_word(segments)
-        point = max((r for r in segments if r.status == "complete"), key=lambda r: r.epochs, default=last)
+        point = furthest(segments) or last
         usage = point.usage or point.spent
         whole = total(usage.values())
         entries.append(

@@ -12,7 +12,7 @@ from workbench.report.axes import AXES
 from workbench.report.columns import values
 from workbench.report.records import last_word
 from workbench.report.text import peak_memory, settings_text
-from workbench.result import Result, by_run, spent_usd
+from workbench.result import Result, by_run, furthest, spent_usd
 
 _STEPS = (1.0, 1.2, 1.5, 2.0, 2.5, 3.0, 4.0, 5.0, 6.0, 8.0)
 
@@ -52,7 +52,7 @@ def run_rows(results: Sequence[Result], view: View, mlflow_runs: Mapping[str, st
     rows = []
     for segments in by_run(results).values():
         last = last_word(segments)
-        point = max((r for r in segments if r.status == "complete"), key=lambda r: r.epochs, default=None)
+        point = furthest(segments)
         rows.append(
             {
                 **values(last, view, "trial", "status", "reason", "method"),
