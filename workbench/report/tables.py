@@ -8,7 +8,7 @@ from typing import Any
 
 from workbench.front.objectives import View
 from workbench.front.points import Points, marginal
-from workbench.report.axes import AXES
+from workbench.report.axes import AXES, in_unit
 from workbench.report.columns import values
 from workbench.report.records import last_word
 from workbench.report.text import peak_memory, settings_text
@@ -36,9 +36,9 @@ def front_rows(points: Points) -> list[dict[str, Any]]:
             "contended": "contended" if r.contended else None,
         }
         row |= {name: r.scores.get(name) for name in view.require if name not in row}
-        row |= {name: _in_unit(view, r, name) for name in view.minimize}
+        row |= {name: in_unit(view, r, name) for name in view.minimize}
         row["marginal"] = None if more is None else more / AXES[view.minimize[0]].per_unit
-        row |= {name: _in_unit(view, r, name) for name in ("seconds", "energy_j", "grams_co2e") if name not in view.minimize}
+        row |= {name: in_unit(view, r, name) for name in ("seconds", "energy_j", "grams_co2e") if name not in view.minimize}
         rows.append(row)
     return rows
 
@@ -61,8 +61,8 @@ def run_rows(results: Sequence[Result], view: View, mlflow_runs: Mapping[str, st
                 **values(point or last, view, "labels", "epochs"),
                 **values(last, view, "seed"),
                 view.maximize: None if point is None else point.scores.get(view.maximize),
-                **{name: None if point is None else _in_unit(view, point, name) for name in ("usd", "usd_compute", "seconds")},
-                "energy_j": None if point is None else _in_unit(view, point, "energy_j"),
+                **{name: None if point is None else in_unit(view, point, name) for name in ("usd", "usd_compute", "seconds")},
+                "energy_j": None if point is None else in_unit(view, point, "energy_j"),
                 "usd_spent": spent_usd(segments, view.offer, 0.0),
                 "peak_memory_mib": None if point is None or (peak := peak_memory(point.cold)) is None else peak / 2**20,
                 "contended": None if point is None else point.contended,
@@ -153,11 +153,6 @@ def flat(record: Mapping[str, Any], prefix: str = "") -> list[tuple[str, Any]]:
         elif name != "type":
             found.append((f"{prefix}{name}", value))
     return found
-
-
-def _in_unit(view: View, r: Result, name: str) -> float | None:
-    cost = view.cost(r, name)
-    return None if cost is None else cost / AXES[name].per_unit
 
 
 def _leading(x: float) -> float:
