@@ -47,7 +47,6 @@ from workbench.report import answers
 from workbench.report.answers import answer, contended_text, cost_cells, score_text, ties_text
 from workbench.report.caveats import doubts, redaction_text
 from workbench.report.columns import COLUMNS, POINT, cells
-from workbench.report.efficiency import efficiency_record
 from workbench.report.records import front_record
 from workbench.report.text import plain_score
 from workbench.result import COSTS, Result, by_run, carried, current, originals
@@ -127,10 +126,18 @@ def front(asked: FrontOptions) -> None:
             figures.write_html(figures.mark(drawn, points, budget=budget, target=asked.target, picks=picks), asked.html)
         messages.print(f"The front is drawn in {asked.html}.", markup=False)
     if asked.as_json:
-        load = Load(asked.load_per_second, rival)
-        wanted = {"budget_usd": asked.budget_usd, "target": asked.target}
-        record = front_record(ledger.name, results, view, **wanted, load=load, forms=forms)
-        print_json(record | {"efficiency": efficiency_record(results, kept_calibration())})
+        print_json(
+            front_record(
+                ledger.name,
+                results,
+                view,
+                budget_usd=asked.budget_usd,
+                target=asked.target,
+                load=Load(asked.load_per_second, rival),
+                forms=forms,
+                calibration=kept_calibration(),
+            )
+        )
     else:
         show_front(results, view, everything=asked.everything, scores=asked.scores)
         if rival is not None and (asked.load_per_second or asked.against):

@@ -17,7 +17,7 @@ from workbench.front.members import pareto_front
 from workbench.front.objectives import View
 from workbench.quantities import banded, dollars, duration, many
 from workbench.report.answers import answer
-from workbench.report.efficiency import efficiency_record, efficiency_text
+from workbench.report.efficiency import efficiency_text
 from workbench.report.records import front_record
 from workbench.result import Result, by_run, spending
 from workbench.result.outdated import outdated_text
@@ -78,7 +78,7 @@ def show_outcome(study: Study, ledger: Ledger, results: Sequence[Result], view: 
         messages.print(outdated, style="yellow", markup=False)
     timed = kept_calibration()
     if as_json:
-        print_json(front_record(ledger.name, results, view) | {"efficiency": efficiency_record(results, timed)})
+        print_json(front_record(ledger.name, results, view, calibration=timed))
     else:
         show_front(results, view)
         print_text(f"\n{answer(results, view)}")

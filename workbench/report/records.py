@@ -8,6 +8,7 @@ from dataclasses import replace
 from typing import Any
 
 from workbench import carbon
+from workbench.forecast import Calibration
 from workbench.front.confirmed import Confirmed, confirmations, confirmed_front, corrected_points
 from workbench.front.hypervolume import hypervolume
 from workbench.front.intervals import Interval
@@ -33,14 +34,22 @@ def front_record(
     target: float | None = None,
     load: Load | None = None,
     forms: Mapping[str, Mapping[str, Any]] | None = None,
+    calibration: Calibration | None = None,
 ) -> dict[str, Any]:
     """The study's points as plain data: the contract of `workbench front --json`.
 
-    `forms` are those that models were given, as a ledger has them (`Ledger.forms`).
-    `load` says at what load serving is priced, and against which point break-evens are counted. `efficiency` has no share of a
-    peak here: whoever knows what the machine reaches puts that in. After a
-    confirmation `on_front`, `hypervolume` and the answer are those of the scores that new seeds gave; a point's
+    After a confirmation `on_front`, `hypervolume` and the answer are those of the scores that new seeds gave; a point's
     `score` stays the one that was measured first.
+
+    Args:
+        name: The study's full name.
+        results: All Results of the study.
+        view: Prices and objectives.
+        budget_usd: As `answer` takes it.
+        target: As `answer` takes it.
+        load: At which serving is priced, and against which point break-evens are counted; None: fully used, the cheapest.
+        forms: Those that models were given, as a ledger has them (`Ledger.forms`).
+        calibration: What was timed on this machine: it tells the peak that `efficiency` is a share of; None: unknown.
     """
     # By identity: imported runs that share a recipe's id are points of their own.
     members = {id(r) for r in confirmed_front(results, view)}
@@ -77,7 +86,7 @@ def front_record(
         "redaction": redaction_of(results),
         "require": {name: dict(bound) for name, bound in view.require.items()},
         "spent_usd": spent_usd(results, view.offer, view.label_usd),
-        "efficiency": efficiency_record(results),
+        "efficiency": efficiency_record(results, calibration),
         "view": {
             "offer": view.offer.name,
             "usd_per_hour": float(view.offer.usd_per_hour),
