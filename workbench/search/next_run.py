@@ -304,7 +304,7 @@ def _shortened(run: Run, admits: Admits) -> Run | None:
 
 
 def _gain_per_usd(decision: Decision, usd: float | None) -> float | None:
-    """Growth for a US$ in score x decades of cost, as `report.hypervolume` has it; the search uses natural logarithms."""
+    """Growth for a US$ in score x decades of cost, as `front.hypervolume` has it; the search uses natural logarithms."""
     if usd is None or decision.spend <= 0 or not math.isfinite(decision.gain):
         return None
     return decision.gain / math.log(10) / (decision.spend * usd)
