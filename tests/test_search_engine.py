@@ -15,7 +15,7 @@ from workbench.search.arms import Arm, Milestone
 from workbench.search.engine import ABLATIONS, FrontSearch, Reference
 from workbench.search.features import Features
 from workbench.search.improvement import Staircase, steps_of
-from workbench.search.quality import spread
+from workbench.search.quality import log_spaced
 from workbench.search.surrogate import Likelihood, Observations, Surrogate
 from workbench.search.warp import Warp
 from workbench.space import Choice, Dimension, Integers, Uniform
@@ -447,7 +447,7 @@ def test_a_loss_that_falls_tells_of_scores_that_are_still_zero():
 
 @given(st.integers(1, 200), st.integers(1, 8))
 def test_checkpoints_are_spread_with_both_ends(count, most):
-    found = spread(count, most)
+    found = log_spaced(count, most)
     assert found[0] == 0
     assert found[-1] == count - 1 or most == 1
     assert len(found) <= most
