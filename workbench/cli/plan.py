@@ -54,7 +54,8 @@ from workbench.sweep import check_data, graded_by
 
 if TYPE_CHECKING:
     from workbench.estimate import Estimate
-    from workbench.forecast import CostForecast, Forecast, Forecaster, Machine, Plan
+    from workbench.forecast import CostForecast, Forecast, Forecaster, Machine, Plan, Typical
+    from workbench.result import Result
     from workbench.study import Recipe, Study
 
 CALIBRATION_SECONDS = 10.0
@@ -132,26 +133,39 @@ def plan(asked: PlanOptions) -> None:
         for problem in forecast.problems(pairs):
             messages.print(problem, style="red", markup=False)
         _explain(rows, offer, machine)
-        most, made = most_runs(loaded, stated("trials", asked.trials, loaded)), len(by_run(originals(results)))
-        left = 1 if most is None else max(0, most - made)
-        taken = None
-        if made:
-            messages.print(_made_text(made, most), markup=False)
-        if run and left:
-            labels = max(labels_bought(results).values(), default=0)
-            taken = forecast.of_runs(run, left, forecast.Terms(Prices(offer, label)), starts=1, labels_bought=labels)
-            messages.print(expectation(taken, left, offer, more=made > 0), markup=False)
+        left, taken = _tell_sweep(asked, loaded, run, Prices(offer, label), results)
         if bought:
             messages.print(bought.text, markup=False)
-    if not all(p.fits for p in pairs):
-        say_next("mend the study, or leave out what does not fit", as_json=asked.as_json)
+        _say_next(asked, rows, left, taken)
+    if not all(row.plan.fits for row in rows):
         sys.exit(UsageError.exit_code)
-    if not asked.as_json and not left:
+
+
+def _tell_sweep(
+    asked: PlanOptions, study: Study, run: Typical | None, at: Prices, results: Sequence[Result]
+) -> tuple[int, CostForecast | None]:
+    """Say how many runs of a sweep have been made, and what those that are left take. Return both: how many are left, and that."""
+    most, made = most_runs(study, stated("trials", asked.trials, study)), len(by_run(originals(results)))
+    left = 1 if most is None else max(0, most - made)
+    if made:
+        messages.print(_made_text(made, most), markup=False)
+    if run is None or not left:
+        return left, None
+    labels = max(labels_bought(results).values(), default=0)
+    taken = forecast.of_runs(run, left, forecast.Terms(at), starts=1, labels_bought=labels)
+    messages.print(expectation(taken, left, at.offer, more=made > 0), markup=False)
+    return left, taken
+
+
+def _say_next(asked: PlanOptions, rows: Sequence[_Row], left: int, taken: CostForecast | None) -> None:
+    """Say what comes next: a sweep, where it is short or something was timed or run here already; else timing first."""
+    if not all(row.plan.fits for row in rows):
+        say_next("mend the study, or leave out what does not fit")
+    elif not left:
         say_next(f"`workbench front {asked.study}`")
-        return
-    if not asked.as_json:
+    else:
         # Where one pair was timed or run here, a calibration stands, and another would not time what it could not.
-        begin = asked.calibrate or not all(_unsure(row) for row in rows) or (taken and taken.seconds.value < SHORT_SECONDS)
+        begin = asked.calibrate or not all(map(_unsure, rows)) or (taken and taken.seconds.value < SHORT_SECONDS)
         where = f" --platform {asked.platform}" if asked.platform else ""
         say_next(f"`workbench {'sweep' if begin else 'plan --calibrate'} {asked.study}{where}`")
 
