@@ -58,7 +58,7 @@ class DashboardOptions:
 @click.option(
     "--public-url",
     metavar="URL",
-    callback=lambda ctx, param, value: None if value is None else public_address(value),
+    callback=lambda ctx, param, value: None if value is None else _public_address(value),
     help="Where a reverse proxy shows it, as https://bench.example.org/path/: pages from elsewhere are refused.",
 )
 @tracking_option
@@ -104,7 +104,7 @@ def dashboard(asked: DashboardOptions) -> None:
     )
 
 
-def public_address(url: str) -> str:
+def _public_address(url: str) -> str:
     """The address at which a proxy shows the dashboard, ending in `/`. Raises UsageError where it is none."""
     try:
         parts = urlsplit(url)

@@ -73,7 +73,7 @@ def front_record(
                 "on_front": id(r) in members,
                 "unmet": view.unmet(r),
                 **values(r, view, "epochs", "seed", "trainable_parameters"),
-                "confirmed": confirmed_record(of.get(r.recipe_id)),
+                "confirmed": _confirmed_record(of.get(r.recipe_id)),
                 **bill_record(r, view),
                 **serving_record(r, view, load),
                 "forms": form_records(r, view, load, forms_of((forms or {}).get(r.recipe_id, {}))),
@@ -115,7 +115,7 @@ def front_markdown(results: Sequence[Result], view: View) -> str:
     return "\n".join([*lines, *(["", ties] if ties else [])]) + "\n"
 
 
-def confirmed_record(known: Confirmed | None) -> dict[str, object] | None:
+def _confirmed_record(known: Confirmed | None) -> dict[str, object] | None:
     """Return what new seeds say of a point as plain data; None for a point that is not confirmed."""
     if known is None:
         return None

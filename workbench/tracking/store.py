@@ -54,7 +54,7 @@ def examine(tracking_uri: str) -> str:
         return f"{without_secrets(tracking_uri)} (not asked)"
     if path is not None and not path.exists():
         return f"{path} (not there yet; made by the first sweep)"
-    if path is not None and is_empty(path):
+    if path is not None and _is_empty(path):
         return f"{path} (an empty file; made a store by the first sweep)"
     try:
         contents = _look(tracking_uri)
@@ -245,7 +245,7 @@ _OPTIONS = ("timeout", "detect_types", "isolation_level", "check_same_thread", "
 """Options of SQLite's driver that a URI may set."""
 
 
-def is_empty(path: Path) -> bool:
+def _is_empty(path: Path) -> bool:
     """Whether a file that is there holds nothing, nor its write-ahead log."""
     log = path.with_name(f"{path.name}-wal")
     return path.is_file() and not path.stat().st_size and not (log.exists() and log.stat().st_size)
@@ -297,7 +297,7 @@ def connect(tracking_uri: str) -> MlflowClient:
     path = sqlite_path(tracking_uri)
     if path is not None:
         with exclusive(tracking_uri):
-            if not path.exists() or is_empty(path):
+            if not path.exists() or _is_empty(path):
                 _create(path)
         # Also finds out a file that is no database at once, where MLflow would retry for a minute and a half.
         _use_wal(path)
