@@ -15,6 +15,7 @@ from workbench.cli.front import show_front, tell_doubts
 from workbench.errors import Refused
 from workbench.front.members import pareto_front
 from workbench.front.objectives import View
+from workbench.front.points import Points
 from workbench.quantities import banded, dollars, duration, many
 from workbench.report.answers import answer
 from workbench.report.efficiency import efficiency_text
@@ -80,8 +81,9 @@ def show_outcome(study: Study, ledger: Ledger, results: Sequence[Result], view: 
     if as_json:
         print_json(front_record(ledger.name, results, view, calibration=timed))
     else:
-        show_front(results, view)
-        print_text(f"\n{answer(results, view)}")
+        points = Points.of(results, view)
+        show_front(points)
+        print_text(f"\n{answer(points, view)}")
         tell_doubts(results, view, ledger.description["grading"])
         if efficient := efficiency_text(results, timed):
             messages.print(f"Efficiency: {efficient}", style="dim", markup=False)
