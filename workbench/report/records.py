@@ -9,11 +9,12 @@ from typing import Any
 
 from workbench import carbon
 from workbench.forecast import Calibration
-from workbench.front.confirmed import Confirmed, confirmations, confirmed_front, corrected_points
+from workbench.front.confirmed import Confirmed
 from workbench.front.hypervolume import hypervolume
 from workbench.front.intervals import Interval
-from workbench.front.members import cheapest, pareto_front
+from workbench.front.members import cheapest
 from workbench.front.objectives import View
+from workbench.front.points import Points
 from workbench.front.serving import Load, forms_of
 from workbench.report.answers import answer, cost_text, score_text, ties_text
 from workbench.report.bill import bill_record, form_records, serving_record
@@ -51,9 +52,7 @@ def front_record(
         forms: Those that models were given, as a ledger has them (`Ledger.forms`).
         calibration: What was timed on this machine: it tells the peak that `efficiency` is a share of; None: unknown.
     """
-    # By identity: imported runs that share a recipe's id are points of their own.
-    members = {id(r) for r in confirmed_front(results, view)}
-    of = confirmations(results, view)
+    points = Points.of(results, view)
     load = load or Load()
     load = replace(load, against=load.against or cheapest(results, view))
     intensity = carbon.intensity(view.offer)
@@ -61,8 +60,8 @@ def front_record(
         "study": name,
         "maximize": view.maximize,
         "minimize": list(view.minimize),
-        "answer": answer(results, view, budget_usd=budget_usd, target=target),
-        "hypervolume": hypervolume(corrected_points(results, view), view),
+        "answer": answer(points, view, budget_usd=budget_usd, target=target),
+        "hypervolume": hypervolume(points.candidates, view),
         "points": [
             {
                 **values(r, view, "trial", "recipe_id", "step", "model", "method", "settings", "score"),
@@ -70,10 +69,10 @@ def front_record(
                 **values(r, view, "peak_memory_bytes"),
                 "offer_id": view.offer.id,
                 "price_date": view.offer.date,
-                "on_front": id(r) in members,
+                "on_front": points.on_front(r),
                 "unmet": view.unmet(r),
                 **values(r, view, "epochs", "seed", "trainable_parameters"),
-                "confirmed": _confirmed_record(of.get(r.recipe_id)),
+                "confirmed": _confirmed_record(points.confirmed.get(r.recipe_id)),
                 **bill_record(r, view),
                 **serving_record(r, view, load),
                 "forms": form_records(r, view, load, forms_of((forms or {}).get(r.recipe_id, {}))),
@@ -105,13 +104,13 @@ def front_record(
 def front_markdown(results: Sequence[Result], view: View) -> str:
     """Return the answer, and the front as a markdown table, for the notes of an MLflow run."""
     names = [*POINT, view.maximize, *view.minimize]
-    lines = [answer(results, view), "", f"| {' | '.join(names)} |", f"|{'---|' * len(names)}"]
-    of = confirmations(results, view)
-    for r in confirmed_front(results, view):
-        score = score_text(r.scores[view.maximize], of.get(r.recipe_id))
+    points = Points.of(results, view)
+    lines = [answer(points, view), "", f"| {' | '.join(names)} |", f"|{'---|' * len(names)}"]
+    for r in points.members:
+        score = score_text(r.scores[view.maximize], points.confirmed.get(r.recipe_id))
         told = [*cells(r, view, *POINT), score, *(cost_text(view, r, name) for name in view.minimize)]
         lines.append(f"| {' | '.join(told)} |")
-    ties = ties_text(pareto_front(corrected_points(results, view), view), view)
+    ties = ties_text(points.best, view)
     return "\n".join([*lines, *(["", ties] if ties else [])]) + "\n"
 
 
