@@ -13,6 +13,7 @@ from workbench.report.columns import values
 from workbench.report.records import last_word
 from workbench.report.text import peak_memory, settings_text
 from workbench.result import Result, by_run, furthest, spent_usd
+from workbench.study.record import flat
 
 _STEPS = (1.0, 1.2, 1.5, 2.0, 2.5, 3.0, 4.0, 5.0, 6.0, 8.0)
 
@@ -138,21 +139,15 @@ def sample_rows(result: Result) -> list[dict[str, str]]:
 
 def differing(runs: Sequence[Result]) -> dict[str, list[Any]]:
     """Return the settings that differ between a few points, by dotted name; the value is None where a point has no such setting."""
-    records = [dict(flat(r.recipe)) for r in runs]
+    records = [dict(recipe_items(r.recipe)) for r in runs]
     names = dict.fromkeys(name for record in records for name in record)
     # By `repr`, since settings may be lists, which have no hash.
     return {name: values for name in names if len(set(map(repr, values := [record.get(name) for record in records]))) > 1}
 
 
-def flat(record: Mapping[str, Any], prefix: str = "") -> list[tuple[str, Any]]:
-    """Return nested plain data as pairs of dotted names and values. Names of types are left out."""
-    found: list[tuple[str, Any]] = []
-    for name, value in record.items():
-        if isinstance(value, Mapping):
-            found += flat(value, f"{prefix}{name}.")
-        elif name != "type":
-            found.append((f"{prefix}{name}", value))
-    return found
+def recipe_items(recipe: Mapping[str, Any]) -> list[tuple[str, Any]]:
+    """Return a recipe's record as pairs of dotted names and values. Names of types are left out."""
+    return [(name, value) for name, value in flat(recipe) if name.rpartition(".")[2] != "type"]
 
 
 def _leading(x: float) -> float:

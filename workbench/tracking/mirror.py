@@ -60,7 +60,7 @@ class Mirror:
         name = _sweep_name(began, _NAMES.get(str(parent.get("sampler")), "sweep"))
         self._parent = session.find_or_create("sweep", self._sweep, name, began, own)
         tags = {f"mlflow.{tag}": str(value) for tag, value in facts.items() if value}
-        session.log(self._parent, tags=own | tags, params=dict(tags_and_metrics.flat(parent)))  # one that joined may have made it
+        session.log(self._parent, tags=own | tags, params=tags_and_metrics.texts(parent))  # one that joined may have made it
         session.client.log_dict(self._parent, dict(parent), "sweep.json")
         self._log_texts(texts)
         for run in list(session.search("sweep", "attributes.status = 'RUNNING'")):

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import math
 import re
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 from workbench import prices
@@ -14,6 +14,7 @@ from workbench.quantities import number
 from workbench.result import Result, cost, mean_costs
 from workbench.space import Value
 from workbench.study import Study
+from workbench.study.record import flat
 from workbench.usage import Usage
 
 RUN_STATUS = {"running": "RUNNING", "complete": "FINISHED", "infeasible": "FAILED", "interrupted": "KILLED"}
@@ -154,13 +155,10 @@ def key(name: str) -> str:
     return re.sub(r"[^\w.\- :/]", "_", name)
 
 
-def flat(record: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, str]]:
-    """Nested plain data as dotted names and texts; None is left out."""
-    for name, value in record.items():
-        if isinstance(value, Mapping):
-            yield from flat(value, f"{prefix}{name}.")
-        elif value is not None:
-            yield key(f"{prefix}{name}"), value if isinstance(value, str) else json.dumps(value, default=str)
+def texts(record: Mapping[str, Any]) -> dict[str, str]:
+    """Nested plain data as texts by dotted names; None is left out."""
+    known = {key(name): value for name, value in flat(record) if value is not None}
+    return {name: value if isinstance(value, str) else json.dumps(value, default=str) for name, value in known.items()}
 
 
 def milliseconds(seconds: float) -> int:
