@@ -109,7 +109,7 @@ def load(path: Path | None = None) -> Settings:
             if named is not None:
                 raise UsageError(f"there is no settings file {file}. Write one, or name no file.") from None
         except (OSError, UnicodeDecodeError) as error:
-            raise UsageError(f"the settings {file} cannot be read: {error}.") from error
+            raise UsageError(f"the settings {file} cannot be read: {error}. Mend the file, or name another one.") from error
     return _NONE
 
 

@@ -118,7 +118,7 @@ def _write(file: Path, study: str, told: Sequence[str] = ()) -> None:
     except FileExistsError:
         raise UsageError(f"{file} is there already, and nothing was written. Name another file.") from None
     except NotADirectoryError:
-        raise UsageError(f"{file} cannot be written: a part of its path is no folder.") from None
+        raise UsageError(f"{file} cannot be written: a part of its path is no folder. Name another file.") from None
     for line in told:
         messages.print(line, style="yellow", markup=False)
     messages.print(f"Wrote {file}.", markup=False)

@@ -118,7 +118,7 @@ def member_of(asked: MemberOptions) -> Member:
         ledger = open_ledger(asked.study, asked.storage)
         path = study_path(ledger)
         if path is None:
-            raise UsageError(f"{ledger.name} was imported: there are no models of it here.")
+            raise UsageError(f"{ledger.name} was imported: there are no models of it here. Name a study that was swept here.")
         study = load_study(path)
         results = ledger.results()
         points = Points.of(results, view_of(ledger.description, asked.platform, asked.label_usd))

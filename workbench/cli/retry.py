@@ -35,7 +35,7 @@ def retry(study: str, runs: tuple[str, ...], storage: str | None) -> None:
         ledger = open_ledger(study, storage, read_only=False)
         path = study_path(ledger)
         if path is None:
-            raise Refused(f"{ledger.name} was imported: there is no study to run again.")
+            raise Refused(f"{ledger.name} was imported: there is no study to run again. Name one that was swept here.")
         results = ledger.results(running=True)
         chosen = [_failed(ledger, results, wanted) for wanted in dict.fromkeys(runs)] if runs else _all_failed(results)
         if not chosen:

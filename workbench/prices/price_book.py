@@ -92,7 +92,7 @@ def _read(path: Path, chosen: Settings) -> tuple[Offer, ...]:
     try:
         return _parse(path.read_text(encoding="utf-8-sig"), str(path), chosen)
     except (OSError, UnicodeDecodeError) as error:
-        raise UsageError(f"the price book {path} cannot be read: {error}.") from error
+        raise UsageError(f"the price book {path} cannot be read: {error}. Mend the file, or name another one.") from error
 
 
 # Rows of another currency take the rate of the settings, so the settings are part of the key.

@@ -206,7 +206,9 @@ def _idle(runs: Sequence[Run], reason: str | End, gain_per_usd: float | None = N
 def check_stop_below(study: Study, at: Prices, sampler: str = DEFAULT) -> None:
     """Raise UsageError unless growth for a US$ is known: by this package's own search, where the first cost has a price."""
     if sampler != DEFAULT:
-        raise UsageError(f"--stop-below is for the sampler front: {sampler} does not say what growth it expects.")
+        raise UsageError(
+            f"--stop-below is for the sampler front: {sampler} does not say what growth it expects. Leave one of them out."
+        )
     if _usd_per_cost(study, at) is None:
         raise UsageError(f"growth for a US$ is not known of a study that minimises {study.costs[0]}: leave --stop-below out.")
 

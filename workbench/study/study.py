@@ -95,7 +95,7 @@ class Study:
             if cost not in MINIMIZABLE:
                 raise UsageError(f"minimize={cost!r} is not a cost.{did_you_mean(str(cost), MINIMIZABLE)}")
         if len(set(self.costs)) < len(self.costs):
-            raise UsageError(f"minimize={self.minimize!r} names a cost twice.")
+            raise UsageError(f"minimize={self.minimize!r} names a cost twice. Name each once.")
         self.bounds  # noqa: B018  and what is wrong with those here
         prices.find(self.platform)
         self.dimensions  # noqa: B018  two holes of one name are found here,
