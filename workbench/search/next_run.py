@@ -207,7 +207,7 @@ def check_stop_below(study: Study, at: Prices, sampler: str = DEFAULT) -> None:
     """Raise UsageError unless growth for a US$ is known: by this package's own search, where the first cost has a price."""
     if sampler != DEFAULT:
         raise UsageError(
-            f"--stop-below is for the sampler front: {sampler} does not say what growth it expects. Leave one of them out."
+            f"--stop-below is for the sampler front, as {sampler} tells no growth that it expects. Leave one of them out."
         )
     if _usd_per_cost(study, at) is None:
         raise UsageError(f"growth for a US$ is not known of a study that minimises {study.costs[0]}: leave --stop-below out.")
