@@ -240,26 +240,30 @@ def _missed(result: Result, view: View, target: float) -> str:
     return f"only {number(float(target - result.scores[view.maximize]))} below it"
 
 
-def _affordable(points: Points, name: str, budget: float) -> Result | None:
-    """Return the best point that costs at most the budget; None where there is none."""
+def _priced(points: Points, name: str) -> list[tuple[float, Result]]:
+    """Return the points that may be the best within a budget of this cost, each behind what it costs."""
     # A cost that the front does not minimise may be lowest
     # at a dominated point, so all points are looked at.
     of = points.best if name in points.view.minimize else points.candidates
-    priced = [(price, r) for r in of if (price := points.view.cost(r, name)) is not None and price <= budget]
-    return max(priced, key=lambda pair: (pair[1].scores[points.view.maximize], -pair[0]), default=(0.0, None))[1]
+    return [(price, r) for r in of if (price := points.view.cost(r, name)) is not None]
+
+
+def _affordable(points: Points, name: str, budget: float) -> Result | None:
+    """Return the best point that costs at most the budget; None where there is none."""
+    within = [(price, r) for price, r in _priced(points, name) if price <= budget]
+    return max(within, key=lambda pair: (pair[1].scores[points.view.maximize], -pair[0]), default=(0.0, None))[1]
 
 
 def _within(points: Points, name: str, budget: float) -> str:
     """Say which point is the best within a budget."""
-    view, of = points.view, points.confirmed
-    best = _affordable(points, name, budget)
-    among = points.best if name in view.minimize else points.candidates
-    priced = [(price, i, r) for i, r in enumerate(among) if (price := view.cost(r, name)) is not None]
+    view, of, priced = points.view, points.confirmed, _priced(points, name)
     if not priced:
         return f"What the points cost in US$ is unknown on {view.offer.name}."
+    best = _affordable(points, name, budget)
     if best is not None:
         return f"Within {COSTS[name].text(budget)} the best is {_point(best, view, of, name)}."
-    return f"Nothing costs {COSTS[name].text(budget)} or less; the cheapest is {_point(min(priced)[2], view, of, name)}."
+    cheapest = min(priced, key=lambda pair: pair[0])[1]
+    return f"Nothing costs {COSTS[name].text(budget)} or less; the cheapest is {_point(cheapest, view, of, name)}."
 
 
 def _tied(points: Points, best: Result) -> Result | None:
