@@ -262,7 +262,7 @@ def _table(c: Context, points: Points) -> None:
             ),
         },
     )
-    if text := contended_text(points.members, c.view):
+    if text := contended_text(points.members):
         st.caption(plain(text))
     if text := ties_text(points.best, points.view):
         st.caption(plain(text))

@@ -133,7 +133,7 @@ def forget(asked: ForgetOptions) -> None:
         for name in there:
             if shared is not None:
                 shared.drop(name)
-    record["beyond"] = _beyond(study, folder, record.pop("unreached"))
+    record["beyond"] = _beyond(folder, record.pop("unreached"))
     if asked.as_json:
         print_json(record)
     else:
@@ -176,7 +176,7 @@ def _names(url: str) -> list[str]:
         return []
 
 
-def _beyond(study: Study, folder: Path, unreached: Sequence[str]) -> list[str]:
+def _beyond(folder: Path, unreached: Sequence[str]) -> list[str]:
     more = [f"Artifacts that are not files here were not reached: {place}." for place in unreached]
     if Unwritten(folder):
         more.append(f"Results wait in {folder / 'unwritten'} for a ledger that was away; sweep again, then forget again.")

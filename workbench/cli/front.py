@@ -259,7 +259,7 @@ def _confirmation(known: Confirmed | None, of: Mapping[str, Confirmed]) -> list[
 
 def explain_costs(results: Sequence[Result], view: View) -> None:
     """Say what dollars and seconds are where they are not as measured: carried over to the view's machine, or contended."""
-    if text := contended_text(results, view):
+    if text := contended_text(results):
         messages.print(text, style="dim", markup=False)
     found = [each for r in results if (each := carried(r, view.offer)) is not None]
     for note in sorted({each.note for each in found if each.basis == "scaled"}):

@@ -156,7 +156,7 @@ def cost_cells(view: View, result: Result, names: Sequence[str]) -> list[str]:
     return cells
 
 
-def contended_text(results: Sequence[Result], view: View) -> str:
+def contended_text(results: Sequence[Result]) -> str:
     """Say what the costs of contended points are, and which point others disturbed most; empty where none is contended.
 
     `2 of 9 points are contended: other programs used the machine meanwhile, and their costs are what they would take

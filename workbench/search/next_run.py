@@ -134,7 +134,7 @@ def decide(
     if chosen is None:
         return Step.ended("stop", End.EXHAUSTED) if decision.action == "stop" else Step(decision.action, reason=decision.reason)
     gain_per_usd = _gain_per_usd(decision, usd)
-    reason = _no_use(decision, gain_per_usd, strategy.stop_below, sum(run.arm.done > 0 for run in runs))
+    reason = _no_use(gain_per_usd, strategy.stop_below, sum(run.arm.done > 0 for run in runs))
     if reason:
         return _idle(runs, reason, gain_per_usd)
     more = _further(functools.partial(ask, known=True), runs, (chosen, decision), admits, (strategy.ahead, allowance.starts))
@@ -312,7 +312,7 @@ def _gain_per_usd(decision: Decision, usd: float | None) -> float | None:
     return decision.gain / math.log(10) / (decision.spend * usd)
 
 
-def _no_use(decision: Decision, gain_per_usd: float | None, stop_below: float | None, scored: int) -> str:
+def _no_use(gain_per_usd: float | None, stop_below: float | None, scored: int) -> str:
     """Why nothing more should be spent, in words; empty when something should."""
     if stop_below is None or gain_per_usd is None or gain_per_usd >= stop_below or scored < LEARNING_RUNS:
         return ""
