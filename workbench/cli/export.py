@@ -61,7 +61,7 @@ def export(study: str, kind: str, output: Path | None, platform: str | None, lab
 def _written(ledger: Ledger, view: View, kind: str) -> bytes:
     results = ledger.results(running=True)
     if kind == "html":
-        return figures.html(figures.front(Points.of(results, view), view, title=ledger.description["question"])).encode()
+        return figures.html(figures.front(Points.of(results, view), title=ledger.description["question"])).encode()
     rows = result_rows(results, view, ledger.mlflow_runs)
     if kind == "json":
         return (json.dumps(rows, indent=1, ensure_ascii=False) + "\n").encode()

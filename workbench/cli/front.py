@@ -120,7 +120,7 @@ def front(asked: FrontOptions) -> None:
     budget = asked.budget_usd if view.minimize[0] == "usd" else None
     picks = answers.picks(points, budget=budget, target=asked.target)
     if asked.html:
-        drawn = figures.front(points, view, title=ledger.description["question"])
+        drawn = figures.front(points, title=ledger.description["question"])
         with writing(asked.html):
             figures.write_html(figures.mark(drawn, points, budget=budget, target=asked.target, picks=picks), asked.html)
         messages.print(f"The front is drawn in {asked.html}.", markup=False)
@@ -141,7 +141,7 @@ def front(asked: FrontOptions) -> None:
         show_front(points, everything=asked.everything, scores=asked.scores)
         if rival is not None and (asked.load_per_second or asked.against):
             show_serving(results, view, Load(asked.load_per_second, rival), forms)
-        print_text(answer(points, view, budget_usd=asked.budget_usd, target=asked.target))
+        print_text(answer(points, budget_usd=asked.budget_usd, target=asked.target))
         _explain(results, points)
         tell_doubts(results, view, ledger.description["grading"])
         if text := redaction_text(results):

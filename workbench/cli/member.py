@@ -152,7 +152,7 @@ def _chosen(asked: MemberOptions, ledger: Ledger, results: Sequence[Result], poi
     else:
         found = next((pick.point for pick in answers.picks(points, target=asked.target)), None)
     if found is None:
-        said = answers.answer(points, points.view, budget_usd=asked.budget_usd, target=asked.target)
+        said = answers.answer(points, budget_usd=asked.budget_usd, target=asked.target)
         if not (points.found or points.unknown):
             raise UsageError(f"{said} Run `workbench sweep {study_path(ledger)}` first.")
         raise UsageError(f"there is no such model. {said}")

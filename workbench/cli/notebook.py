@@ -107,5 +107,5 @@ def end_notebook(notebook: MlflowTracker, outcome: Outcome, view: View) -> int:
 
 def _artifacts(study: Study, outcome: Outcome, points: Points) -> dict[str, str]:
     """The front as a page that needs nothing else, and the runs as a table."""
-    page = figures.html(figures.front(points, points.view, title=study.question))
+    page = figures.html(figures.front(points, title=study.question))
     return {"front.html": page, "runs.csv": rows_csv(result_rows(outcome.results, points.view, {}))}

@@ -83,7 +83,7 @@ def show_outcome(study: Study, ledger: Ledger, results: Sequence[Result], view: 
     else:
         points = Points.of(results, view)
         show_front(points)
-        print_text(f"\n{answer(points, view)}")
+        print_text(f"\n{answer(points)}")
         tell_doubts(results, view, ledger.description["grading"])
         if efficient := efficiency_text(results, timed):
             messages.print(f"Efficiency: {efficient}", style="dim", markup=False)

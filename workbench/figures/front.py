@@ -39,21 +39,20 @@ _SAID = {
 }
 
 
-def front(results: Sequence[Result] | Points, view: View, *, title: str = "", hidden: Collection[str] = ()) -> Figure:
+def front(points: Points, *, title: str = "", hidden: Collection[str] = ()) -> Figure:
     """Draw cost from cold (logarithmic) against the score: every checkpoint, and the front as a staircase.
 
     Members of the front stand in a diamond, with the colour and shape of their method and, where new seeds tell it, a 95 %
     interval. Dominated points are grey. Baselines are dotted lines.
 
     Args:
-        results: All Results of a study, or its points at this view.
-        view: Prices and objectives. The first cost is drawn.
+        points: The points of a study. The first cost of their view is drawn.
         title: The title above the figure.
         hidden: Ids of the runs whose dominated points are left out.
     """
     import plotly.graph_objects as go
 
-    points = results if isinstance(results, Points) else Points.of(results, view)
+    view = points.view
     axis = AXES[view.minimize[0]]
     figure = go.Figure()
     if points.members:

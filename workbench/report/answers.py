@@ -32,28 +32,19 @@ class Pick:
     point: Result
 
 
-def answer(
-    results: Sequence[Result] | Points,
-    view: View,
-    *,
-    budget_usd: float | None = None,
-    target: float | None = None,
-    budget: float | None = None,
-) -> str:
+def answer(points: Points, *, budget_usd: float | None = None, target: float | None = None, budget: float | None = None) -> str:
     """Return the sentence that answers the study's question.
 
     Points that were confirmed have their mean score over new seeds, with its 95 % interval. Of the points that are tied
     with the best one, the cheapest is named.
 
     Args:
-        results: All Results of the study, or its points at this view.
-        view: Prices and objectives.
+        points: The points of the study.
         budget_usd: Name the best point whose cost from cold, compute and labels, is at most this many US$.
         target: Name the cheapest point whose score is at least this.
         budget: As `budget_usd`, but in the unit of the view's first cost.
     """
-    points = results if isinstance(results, Points) else Points.of(results, view)
-    known, of = points.candidates, points.confirmed
+    view, known, of = points.view, points.candidates, points.confirmed
     if not known and points.unknown:
         return f"No finished run has a known cost on {view.offer.name}: there is nothing to choose from at this price."
     if not known and points.unmet:

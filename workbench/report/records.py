@@ -60,7 +60,7 @@ def front_record(
         "study": name,
         "maximize": view.maximize,
         "minimize": list(view.minimize),
-        "answer": answer(points, view, budget_usd=budget_usd, target=target),
+        "answer": answer(points, budget_usd=budget_usd, target=target),
         "hypervolume": hypervolume(points.candidates, view),
         "points": [
             {
@@ -105,7 +105,7 @@ def front_markdown(results: Sequence[Result], view: View) -> str:
     """Return the answer, and the front as a markdown table, for the notes of an MLflow run."""
     names = [*POINT, view.maximize, *view.minimize]
     points = Points.of(results, view)
-    lines = [answer(points, view), "", f"| {' | '.join(names)} |", f"|{'---|' * len(names)}"]
+    lines = [answer(points), "", f"| {' | '.join(names)} |", f"|{'---|' * len(names)}"]
     for r in points.members:
         score = score_text(r.scores[view.maximize], points.confirmed.get(r.recipe_id))
         told = [*cells(r, view, *POINT), score, *(cost_text(view, r, name) for name in view.minimize)]
