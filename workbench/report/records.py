@@ -55,7 +55,6 @@ def front_record(
     points = Points.of(results, view)
     load = load or Load()
     load = replace(load, against=load.against or cheapest(results, view))
-    intensity = carbon.intensity(view.offer)
     return {
         "study": name,
         "maximize": view.maximize,
@@ -63,41 +62,49 @@ def front_record(
         "answer": answer(points, budget_usd=budget_usd, target=target),
         "hypervolume": hypervolume(points.candidates, view),
         "points": [
-            {
-                **values(r, view, "trial", "recipe_id", "step", "model", "method", "settings", "score"),
-                **values(r, view, "usd", "usd_compute", "usd_labels", "labels", "seconds", "energy_j"),
-                **values(r, view, "peak_memory_bytes"),
-                "offer_id": view.offer.id,
-                "price_date": view.offer.date,
-                "on_front": points.on_front(r),
-                "unmet": view.unmet(r),
-                **values(r, view, "epochs", "seed", "trainable_parameters"),
-                "confirmed": _confirmed_record(points.confirmed.get(r.recipe_id)),
-                **bill_record(r, view),
-                **serving_record(r, view, load),
-                "forms": form_records(r, view, load, forms_of((forms or {}).get(r.recipe_id, {}))),
-                **values(r, view, "scores"),
-            }
-            for r in originals(results)
-            if r.status == "complete"
+            _point_record(r, points, load, (forms or {}).get(r.recipe_id, {})) for r in originals(results) if r.status == "complete"
         ],
         "outdated": outdated_record(results),
         "redaction": redaction_of(results),
         "require": {name: dict(bound) for name, bound in view.require.items()},
         "spent_usd": spent_usd(results, view.offer, view.label_usd),
         "efficiency": efficiency_record(results, calibration),
-        "view": {
-            "offer": view.offer.name,
-            "usd_per_hour": float(view.offer.usd_per_hour),
-            "label_usd": view.label_usd,
-            "billed": view.billed,
-            "adopted": view.adopted,
-            "sweep_usd": view.sweep_usd,
-            "load_per_second": load.per_second,
-            "carbon_id": intensity.id,
-            "g_co2e_per_kwh": intensity.g_co2e_per_kwh,
-            "pue": carbon.pue(view.offer),
-        },
+        "view": _view_record(view, load),
+    }
+
+
+def _point_record(r: Result, points: Points, load: Load, forms: Mapping[str, Any]) -> dict[str, Any]:
+    view = points.view
+    return {
+        **values(r, view, "trial", "recipe_id", "step", "model", "method", "settings", "score"),
+        **values(r, view, "usd", "usd_compute", "usd_labels", "labels", "seconds", "energy_j"),
+        **values(r, view, "peak_memory_bytes"),
+        "offer_id": view.offer.id,
+        "price_date": view.offer.date,
+        "on_front": points.on_front(r),
+        "unmet": view.unmet(r),
+        **values(r, view, "epochs", "seed", "trainable_parameters"),
+        "confirmed": _confirmed_record(points.confirmed.get(r.recipe_id)),
+        **bill_record(r, view),
+        **serving_record(r, view, load),
+        "forms": form_records(r, view, load, forms_of(forms)),
+        **values(r, view, "scores"),
+    }
+
+
+def _view_record(view: View, load: Load) -> dict[str, Any]:
+    intensity = carbon.intensity(view.offer)
+    return {
+        "offer": view.offer.name,
+        "usd_per_hour": float(view.offer.usd_per_hour),
+        "label_usd": view.label_usd,
+        "billed": view.billed,
+        "adopted": view.adopted,
+        "sweep_usd": view.sweep_usd,
+        "load_per_second": load.per_second,
+        "carbon_id": intensity.id,
+        "g_co2e_per_kwh": intensity.g_co2e_per_kwh,
+        "pue": carbon.pue(view.offer),
     }
 
 
