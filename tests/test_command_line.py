@@ -17,8 +17,9 @@ from commands import study_text
 
 from workbench import prices, settings
 from workbench.cli import _COMMANDS, _GROUPS, cli, options, spending, terminal
-from workbench.cli.common import messages, warn_if_busy
+from workbench.cli.forecasting import warn_if_busy
 from workbench.cli.init import STUDY
+from workbench.cli.printing import messages
 from workbench.errors import StudyError, UsageError
 from workbench.ledger import Ledger, default_url
 from workbench.meter import host

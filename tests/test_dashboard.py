@@ -522,8 +522,8 @@ def test_a_number_of_labels_is_shown_to_the_last_one(tmp_path: Path, page, minim
 
 def test_counts_are_whole_in_words_figures_and_flags(tmp_path: Path) -> None:
     from workbench import figures
-    from workbench.cli.common import limit_flags
     from workbench.cli.plan import _short
+    from workbench.cli.studies import limit_flags
 
     assert AXES["labels"].text(1_234_567.0) == "1,234,567 labels"
     assert AXES["labels"].text(1024.0) == "1,024 labels"

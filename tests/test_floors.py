@@ -70,7 +70,7 @@ HOUSES = {
 """Rooms that may import a dependency."""
 
 INNER = {
-    ("cli/__init__.py", "workbench.cli.common"): "--help draws no table: rich is not imported for it",
+    ("cli/__init__.py", "workbench.cli.printing"): "--help draws no table: rich is not imported for it",
     ("forecast/pairs.py", "workbench.forecast.passes"): "a mode of torch's dispatcher, a class of torch's: torch",
     ("methods/__init__.py", "workbench.methods.heads"): "closed forms on tensors: torch",
     ("methods/__init__.py", "workbench.methods.adapters"): "layers of a model: torch",
@@ -109,7 +109,7 @@ def read(path: Path) -> Iterator[tuple[str, int]]:
 def test_the_imports_of_a_file_are_found(tmp_path: Path) -> None:
     path = PACKAGE / "sweep" / "sample.py"
     text = (
-        "import a.b\nfrom workbench import prices\nfrom workbench.cli import common\nfrom . import heart\nfrom ..meter import x\n"
+        "import a.b\nfrom workbench import prices\nfrom workbench.cli import terminal\nfrom . import heart\nfrom ..meter import x\n"
     )
     text += "def f():\n    import c\n"
     source = type(

@@ -9,10 +9,10 @@ from typing import TYPE_CHECKING, NoReturn
 
 import click
 
-from workbench.cli.common import messages, waiting, warn_if_busy
-from workbench.cli.forecasting import forecaster_of
+from workbench.cli.forecasting import forecaster_of, warn_if_busy
 from workbench.cli.notebook import end_notebook
 from workbench.cli.options import Whole, gathered
+from workbench.cli.printing import messages, waiting
 from workbench.cli.progress import Progress
 from workbench.cli.setup import (
     Measured,

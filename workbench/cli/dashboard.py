@@ -18,8 +18,10 @@ from urllib.parse import urlsplit
 
 import click
 
-from workbench.cli.common import LOOPBACK, ledger_url, listening_options, messages, open_ledger, storage_option, tracking_option
 from workbench.cli.options import gathered
+from workbench.cli.printing import messages
+from workbench.cli.shared_options import LOOPBACK, listening_options, storage_option, tracking_option
+from workbench.cli.studies import ledger_url, open_ledger
 from workbench.errors import EnvironmentFault, UsageError, WorkbenchError
 from workbench.ledger import shown
 from workbench.process import EVERYWHERE, check_port, reached_at

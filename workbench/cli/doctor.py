@@ -8,7 +8,9 @@ from pathlib import Path
 
 import click
 
-from workbench.cli.common import console, json_option, ledger_url, print_json, say_next, storage_option, tracking_option, waiting
+from workbench.cli.printing import console, print_json, say_next, waiting
+from workbench.cli.shared_options import json_option, storage_option, tracking_option
+from workbench.cli.studies import ledger_url
 from workbench.health import examine
 from workbench.tracking import default_uri
 

@@ -4,14 +4,19 @@ from __future__ import annotations
 
 import contextlib
 import json
+import os
+import time
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Any
 
-from workbench.cli.common import ledger_url, messages
+from workbench import process
+from workbench.cli.printing import messages
+from workbench.cli.studies import ledger_url
 from workbench.errors import EnvironmentFault, UsageError
 from workbench.forecast import Calibration, Forecaster, Terms, calibration, trials_within
 from workbench.ledger import Ledger
+from workbench.meter import host
 from workbench.prices import Offer, Prices
 from workbench.quantities import banded, dollars, duration, many
 from workbench.result import labels_bought, spent_usd
@@ -30,6 +35,11 @@ CALIBRATION = calibration.FILE
 
 UNBOUNDED_RUNS = 100
 """How many runs are forecast of a sweep that nothing bounds."""
+
+_BUSY_SHARE = 0.25
+"""The share of the CPUs in use from which a machine is busy. With one CPU of two in use by others,
+a run on both can take many times as long.
+"""
 
 
 def forecaster_of(study: Study, storage: str | None, results: Sequence[Result] | None = None) -> Forecaster:
@@ -178,3 +188,27 @@ def results_of(study: Study, storage: str | None) -> list[Result]:
     with contextlib.suppress(UsageError, EnvironmentFault):
         return Ledger.find(study.name, ledger_url(storage), study=study).results()
     return []
+
+
+def warn_if_busy() -> bool:
+    """Return whether others use this machine's processors now, and say then that times may come out too long.
+
+    The load average covers the last minute, in which another sweep may have ended. Where it is high, the processors are
+    looked at for half a second.
+    """
+    cpus = process.cpus()
+    load = os.getloadavg()[0] if hasattr(os, "getloadavg") else 0.0
+    # The load alone still counts a sweep that has just
+    # ended: the machine was then called busy for a minute.
+    if load > _BUSY_SHARE * cpus and _cpus_in_use() > _BUSY_SHARE * cpus:
+        text = f"This machine is busy (load {load:.1f} on {cpus} CPUs): times can come out many times too long."
+        messages.print(text, style="yellow", markup=False)
+        return True
+    return False
+
+
+def _cpus_in_use() -> float:
+    """Return how many CPUs of this machine are busy during the next half second."""
+    began, busy = time.perf_counter(), host.cpu_time().busy_s
+    time.sleep(0.5)
+    return (host.cpu_time().busy_s - busy) / (time.perf_counter() - began)

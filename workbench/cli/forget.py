@@ -13,29 +13,17 @@ import click
 
 from workbench import tracking
 from workbench.cli import complete
-from workbench.cli.common import (
-    Table,
-    console,
-    json_option,
-    ledger_url,
-    load_study,
-    messages,
-    print_json,
-    print_table,
-    reading,
-    shared_states,
-    states_option,
-    storage_option,
-    tracking_option,
-)
 from workbench.cli.options import gathered
+from workbench.cli.printing import Table, console, messages, print_json, print_table, reading
+from workbench.cli.shared_options import json_option, states_option, storage_option, tracking_option
+from workbench.cli.studies import ledger_url, shared_states
 from workbench.data import answers
 from workbench.errors import Refused, UsageError
 from workbench.ledger import Ledger, forgetting
 from workbench.quantities import many
 from workbench.report.text import describe
 from workbench.serving.registry import Registry
-from workbench.study import Study
+from workbench.study import Study, load
 from workbench.study.tasks import largest_tasks
 from workbench.sweep import Unwritten
 from workbench.sweep.forgetting import (
@@ -94,7 +82,7 @@ def forget(asked: ForgetOptions) -> None:
     harm.
     """
     wanted = Wanted(asked.example, asked.text)
-    study, url = load_study(asked.study), ledger_url(asked.storage)
+    study, url = load(asked.study), ledger_url(asked.storage)
     with reading():
         swept = Ledger.holds(study.name, url)
         ledger = Ledger.find(study.name, url, path=asked.study, study=study) if swept else None

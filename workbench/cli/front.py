@@ -12,31 +12,12 @@ import click
 
 from workbench import figures
 from workbench.cli import complete
-from workbench.cli.common import (
-    NUMBER,
-    POSITIVE,
-    Table,
-    json_option,
-    limit_flags,
-    messages,
-    open_ledger,
-    price_options,
-    print_json,
-    print_table,
-    print_text,
-    reading,
-    retry_command,
-    say_next,
-    storage_option,
-    study_path,
-    tell_inputs,
-    typed_name,
-    view_of,
-    writing,
-)
 from workbench.cli.forecasting import kept_calibration
 from workbench.cli.front_serving import rival_of, show_serving
-from workbench.cli.options import Whole, gathered
+from workbench.cli.options import NUMBER, POSITIVE, Whole, gathered
+from workbench.cli.printing import Table, messages, print_json, print_table, print_text, reading, say_next, writing
+from workbench.cli.shared_options import json_option, price_options, storage_option
+from workbench.cli.studies import limit_flags, open_ledger, retry_command, study_path, tell_inputs, typed_name, view_of
 from workbench.front.confirmed import Confirmed
 from workbench.front.members import pareto_front
 from workbench.front.objectives import View

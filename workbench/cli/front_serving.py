@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from workbench.cli.common import Table, messages, print_table, print_text
+from workbench.cli.printing import Table, messages, print_table, print_text
 from workbench.errors import UsageError
 from workbench.front.members import cheapest, pareto_front
 from workbench.front.objectives import View

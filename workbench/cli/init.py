@@ -7,9 +7,9 @@ from pathlib import Path
 
 import click
 
-from workbench.cli.common import messages, say_next, waiting
 from workbench.cli.init_study import TASKS, study_text
 from workbench.cli.init_texts import HEAD, end
+from workbench.cli.printing import messages, say_next, waiting
 from workbench.data.files import TABLE_SUFFIXES, suffix_of
 from workbench.data.forms import BUILT_IN
 from workbench.errors import DataError, UsageError

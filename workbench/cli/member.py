@@ -10,20 +10,10 @@ from typing import TYPE_CHECKING, Any, TypeVar
 import click
 
 from workbench.cli import complete
-from workbench.cli.common import (
-    NUMBER,
-    POSITIVE,
-    ledger_url,
-    load_study,
-    messages,
-    no_such_run,
-    open_ledger,
-    reading,
-    shared_states,
-    states_option,
-    study_path,
-    view_of,
-)
+from workbench.cli.options import NUMBER, POSITIVE
+from workbench.cli.printing import messages, reading
+from workbench.cli.shared_options import states_option
+from workbench.cli.studies import ledger_url, no_such_run, open_ledger, shared_states, study_path, view_of
 from workbench.errors import EnvironmentFault, Refused, UsageError
 from workbench.front.points import Points
 from workbench.ledger import Ledger
@@ -33,6 +23,7 @@ from workbench.report.records import asked_for, find_run
 from workbench.result.outdated import changes, kinds
 from workbench.serving import evidence
 from workbench.serving.evidence import Evidence
+from workbench.study import load
 from workbench.sweep import recipe_of
 
 if TYPE_CHECKING:
@@ -119,7 +110,7 @@ def member_of(asked: MemberOptions) -> Member:
         path = study_path(ledger)
         if path is None:
             raise UsageError(f"{ledger.name} was imported: there are no models of it here. Name a study that was swept here.")
-        study = load_study(path)
+        study = load(path)
         results = ledger.results()
         points = Points.of(results, view_of(ledger.description, asked.platform, asked.label_usd))
     result = _chosen(asked, ledger, results, points)

@@ -11,24 +11,16 @@ from typing import TYPE_CHECKING
 import click
 
 from workbench.cli import complete
-from workbench.cli.common import (
-    LOOPBACK,
-    ledger_url,
-    listening_options,
-    load_study,
-    messages,
-    offer_of,
-    price_options,
-    storage_option,
-    tracking_option,
-    waiting,
-)
 from workbench.cli.notebook import catch_up
 from workbench.cli.options import gathered
+from workbench.cli.printing import messages, waiting
+from workbench.cli.shared_options import LOOPBACK, listening_options, price_options, storage_option, tracking_option
+from workbench.cli.studies import ledger_url, offer_of
 from workbench.errors import UsageError
 from workbench.ledger import Ledger
 from workbench.prices import label_usd_of
 from workbench.quantities import many
+from workbench.study import load
 from workbench.tracking import default_uri, serve
 
 if TYPE_CHECKING:
@@ -94,7 +86,7 @@ def mlflow(asked: MlflowOptions) -> None:
 
 def _catch_up(asked: MlflowOptions, path: str) -> int:
     """Write what MLflow lacks of a study, and say how much that was. Return the exit code."""
-    study = load_study(path)
+    study = load(path)
     ledger = Ledger.find(study.name, ledger_url(asked.storage), path=path, study=study)
     offer, label_usd = offer_of(asked.platform, study), label_usd_of(asked.label_usd, study)
     lacked, behind = catch_up(study, ledger, offer, label_usd, asked.tracking_uri)

@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from workbench import figures, process
-from workbench.cli.common import messages, waiting
+from workbench.cli.printing import messages, waiting
 from workbench.errors import EnvironmentFault
 from workbench.front.hypervolume import hypervolume
 from workbench.front.objectives import View

@@ -12,22 +12,6 @@ import click
 
 from workbench import forecast
 from workbench.cli import complete
-from workbench.cli.common import (
-    COUNT,
-    POSITIVE,
-    Table,
-    json_option,
-    load_study,
-    messages,
-    offer_of,
-    price_options,
-    print_json,
-    print_table,
-    say_next,
-    storage_option,
-    waiting,
-    warn_if_busy,
-)
 from workbench.cli.forecasting import (
     CALIBRATION,
     Bought,
@@ -38,8 +22,12 @@ from workbench.cli.forecasting import (
     keep_calibration,
     most_runs,
     results_of,
+    warn_if_busy,
 )
-from workbench.cli.options import gathered, setting
+from workbench.cli.options import COUNT, POSITIVE, gathered, setting
+from workbench.cli.printing import Table, messages, print_json, print_table, say_next, waiting
+from workbench.cli.shared_options import json_option, price_options, storage_option
+from workbench.cli.studies import offer_of
 from workbench.errors import UsageError
 from workbench.forecast import is_price_of, on_offer
 from workbench.forecast.starts import methods_of, parents, recipes
@@ -50,6 +38,7 @@ from workbench.report.text import short_settings
 from workbench.result import by_run, labels_bought, originals
 from workbench.settings import stated
 from workbench.space import Choice, Value
+from workbench.study import load
 from workbench.sweep import check_data, graded_by
 
 if TYPE_CHECKING:
@@ -102,7 +91,7 @@ def plan(asked: PlanOptions) -> None:
     recipe on this machine, with basis and band. Runs of the study that were made here sharpen it, --calibrate does too.
     At a --platform with another GPU, seconds, energy and US$ are those there: carried over by FLOPs or by stated ratios.
     """
-    loaded = load_study(asked.study)
+    loaded = load(asked.study)
     offer = offer_of(asked.platform, loaded)
     with waiting("Reading the data …") as told:
         for line in check_data(loaded):

@@ -12,27 +12,16 @@ import click
 
 from workbench import prices
 from workbench.cli import complete
-from workbench.cli.common import (
-    AMOUNT,
-    COUNT,
-    Table,
-    fits,
-    json_option,
-    load_study,
-    messages,
-    print_json,
-    print_table,
-    say_next,
-    storage_option,
-    waiting,
-)
 from workbench.cli.forecasting import band, forecaster_of, most_runs
-from workbench.cli.options import gathered, setting
+from workbench.cli.options import AMOUNT, COUNT, gathered, setting
+from workbench.cli.printing import Table, fits, messages, print_json, print_table, say_next, waiting
+from workbench.cli.shared_options import json_option, storage_option
 from workbench.errors import UsageError, did_you_mean
 from workbench.forecast import rank, typical
 from workbench.prices import label_usd_of
 from workbench.quantities import banded, dollars, duration, many, number
 from workbench.settings import stated
+from workbench.study import load
 
 if TYPE_CHECKING:
     from workbench.estimate import Estimate
@@ -77,7 +66,7 @@ def platforms(asked: PlatformsOptions) -> None:
     if asked.study is None:
         _show_peaks(offers, everything=asked.everything, as_json=asked.as_json)
         return
-    loaded = load_study(asked.study)
+    loaded = load(asked.study)
     runs = most_runs(loaded, stated("trials", asked.trials, loaded)) or 16
     with waiting("Reading the data, building models without weights …"):
         run = typical(forecaster_of(loaded, asked.storage))

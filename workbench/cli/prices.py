@@ -8,7 +8,8 @@ import click
 
 from workbench import settings
 from workbench.cli import complete
-from workbench.cli.common import Table, json_option, messages, print_json, print_table, say_next, waiting
+from workbench.cli.printing import Table, messages, print_json, print_table, say_next, waiting
+from workbench.cli.shared_options import json_option
 from workbench.errors import UsageError, did_you_mean
 from workbench.prices import Offer, live, load
 from workbench.prices import gpu as model_of

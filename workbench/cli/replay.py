@@ -12,19 +12,9 @@ import click
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
 from workbench import figures
-from workbench.cli.common import (
-    POSITIVE,
-    Table,
-    json_option,
-    messages,
-    print_json,
-    print_table,
-    print_text,
-    reading,
-    say_next,
-    writing,
-)
-from workbench.cli.options import Whole, gathered
+from workbench.cli.options import POSITIVE, Whole, gathered
+from workbench.cli.printing import Table, messages, print_json, print_table, print_text, reading, say_next, writing
+from workbench.cli.shared_options import json_option
 from workbench.errors import UsageError
 from workbench.process import command_line, cpus
 from workbench.quantities import many

@@ -8,7 +8,9 @@ from typing import TYPE_CHECKING
 import click
 
 from workbench.cli import complete
-from workbench.cli.common import messages, no_such_run, open_ledger, reading, retry_command, say_next, storage_option, study_path
+from workbench.cli.printing import messages, reading, say_next
+from workbench.cli.shared_options import storage_option
+from workbench.cli.studies import no_such_run, open_ledger, retry_command, study_path
 from workbench.errors import Refused
 from workbench.report.records import find_run
 from workbench.report.text import describe_plan

@@ -10,27 +10,11 @@ from rich.text import Text
 
 from workbench import carbon
 from workbench.cli import complete
-from workbench.cli.common import (
-    Table,
-    console,
-    json_option,
-    ledger_url,
-    messages,
-    no_such_run,
-    open_ledger,
-    price_options,
-    print_json,
-    print_table,
-    reading,
-    say_next,
-    storage_option,
-    study_path,
-    tell_inputs,
-    typed_name,
-    view_of,
-)
 from workbench.cli.forecasting import kept_calibration
 from workbench.cli.front import explain_costs
+from workbench.cli.printing import Table, console, messages, print_json, print_table, reading, say_next
+from workbench.cli.shared_options import json_option, price_options, storage_option
+from workbench.cli.studies import ledger_url, no_such_run, open_ledger, study_path, tell_inputs, typed_name, view_of
 from workbench.errors import UsageError
 from workbench.front.objectives import View
 from workbench.front.serving import serving

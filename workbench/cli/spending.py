@@ -9,9 +9,9 @@ from typing import TYPE_CHECKING
 import click
 
 from workbench import process
-from workbench.cli.common import messages, print_json, print_text, say_next
 from workbench.cli.forecasting import kept_calibration
 from workbench.cli.front import show_front, tell_doubts
+from workbench.cli.printing import messages, print_json, print_text, say_next
 from workbench.errors import Refused
 from workbench.front.members import pareto_front
 from workbench.front.objectives import View

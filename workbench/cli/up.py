@@ -11,13 +11,15 @@ import click
 
 from workbench import prices
 from workbench.cli import complete
-from workbench.cli.common import load_study, messages, print_text, say_next, states_option, storage_option, waiting, writing
 from workbench.cli.forecasting import forecaster_of, most_runs
 from workbench.cli.options import Whole, gathered, setting
+from workbench.cli.printing import messages, print_text, say_next, waiting, writing
+from workbench.cli.shared_options import states_option, storage_option
 from workbench.errors import Refused, UsageError
 from workbench.forecast import rank, typical
 from workbench.prices import label_usd_of
 from workbench.settings import stated
+from workbench.study import load
 from workbench.sweep import machine_files
 from workbench.sweep.machine_files import Machines
 
@@ -69,7 +71,7 @@ def up(asked: UpOptions) -> None:
     the ledger of --storage, which is a server that all of them reach. Passwords are in no file: PGPASSFILE names where they are.
     """
     machine_files.check(asked.study, asked.storage or "", asked.states)  # before anything is loaded
-    loaded = load_study(asked.study)
+    loaded = load(asked.study)
     stem = Path(asked.study).stem
     offer = _offer(asked, loaded)
     machines = Machines(
