@@ -31,9 +31,11 @@ from workbench.training.faults import faults_of_the_model
 from workbench.training.features import PIECE, Features
 from workbench.usage import Usage, Work, total
 
-SINGLE_PREDICTIONS = 8
-"""Examples that are predicted one at a time, once a run, to measure the latency of one prediction.
+SINGLE_PREDICTIONS = 3, 8
+"""How many examples, at least and at most, are predicted one at a time, once a run, to measure the latency of one prediction.
 The first warms up and is not counted."""
+SINGLE_PREDICTIONS_SECONDS = 1.0
+"""Once these have passed, the least number is enough: what a language model writes may take a second an example."""
 
 _proven: dict[tuple[Any, ...], bool] = {}
 """By what a model's layers are: whether they give the same for rows without padding."""
@@ -364,9 +366,12 @@ class Passes:
         """Seconds of one prediction by itself, from its tokens on: the median of a few, the first
         of which is not counted.
         """
-        taken = []
+        taken: list[float] = []
+        least, most = SINGLE_PREDICTIONS
         with self.averaged_weights():
-            for i in range(min(SINGLE_PREDICTIONS, len(of.examples))):
+            for i in range(min(most, len(of.examples))):
+                if i >= least and sum(taken) >= SINGLE_PREDICTIONS_SECONDS:
+                    break
                 own = of.asked.of_example(i)
                 began = clock()
                 for _, inputs in self.batches(own, of.examples):
