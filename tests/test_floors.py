@@ -26,6 +26,7 @@ TOP = {"__init__", "__main__"}  # the public names, and `python -m workbench`
 SIDEWAYS = {
     ("space", "errors"),  # errors lie under everything
     ("settings", "errors"),
+    ("process", "errors"),
     ("carbon", "prices"),  # grams are a view of an offer too
     ("study", "result"),  # a study minimises costs of Results
     ("search", "ledger"),  # a space's distributions are those that the ledger stores
