@@ -37,7 +37,6 @@ CPU = torch.device("cpu")
 def _nothing_remembered() -> None:
     load.cache_clear()
     fingerprints.look_again()
-    models.pooling.cache_clear()
 
 
 def row(i: int, **more: Any) -> dict[str, Any]:

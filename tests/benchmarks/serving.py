@@ -328,7 +328,8 @@ def killed(of: Made, folder: Path) -> dict[str, Any]:
 def table_of(record: dict[str, Any]) -> str:
     """The table of `tests/benchmarks/README.md`."""
     lines = [
-        "| data | server | answers equal | requests a second at 1, 8, 64 clients | p50, p95, p99 at 8, ms | US$ for 1,000 at 64 | MB |",
+        "| data | server | answers equal | requests a second at 1, 8, 64 clients | p50, p95, p99 at 8, ms "
+        "| US$ for 1,000 at 64 | MB |",
         "|---|---|---|---|---|---|---|",
     ]
     for task, measured in record["tasks"].items():

@@ -117,7 +117,8 @@ class Amounts:
                 whole[name] = whole.get(name, 0.0) + amount
         if parent.task.teaches:  # a pass there and back of each example alone
             examples = min(MOST_EXAMPLES, self.data_of(parent).train_examples)
-            whole["flops"] += examples * self._flops_per_example(parent)[0]
+            weighed = parent if parent.method.kind in methods.IN_PLACE else replace(parent, method=methods.full(learning_rate=1.0))
+            whole["flops"] += examples * self._flops_per_example(weighed)[0]
             whole["layer_passes"] += float(examples * self.pair(parent).layers)
         return whole
 

@@ -26,7 +26,7 @@ from workbench.errors import UsageError
 from workbench.methods.base import COUNTED, OURS, Method, adapter, bitfit, few_shot, full, head, peft, peft_methods, zero_shot
 from workbench.methods.fitting import item_item, knn, logistic, popularity, setfit
 from workbench.methods.layers import of_last_layers
-from workbench.methods.merging import IN_PLACE, merged
+from workbench.methods.merging import ADDED, IN_PLACE, added, merged, merged_name
 from workbench.methods.shots import shots
 from workbench.methods.wrapping import wrap
 from workbench.objectives import AlikePairs, Objective
@@ -35,9 +35,11 @@ if TYPE_CHECKING:
     import torch
 
 __all__ = [
+    "ADDED",
     "IN_PLACE",
     "Method",
     "adapter",
+    "added",
     "apply",
     "bitfit",
     "body",
@@ -50,6 +52,7 @@ __all__ = [
     "lesson",
     "logistic",
     "merged",
+    "merged_name",
     "peft",
     "peft_methods",
     "plain_name",

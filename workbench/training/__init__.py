@@ -5,6 +5,7 @@ or prices.
     tuning        one run's model, optimiser and averages
     progress      how far a training is, for whoever watches it
     combining     models of several tasks, each learned from the same start, as one
+    anchoring     weights held near where they begin, against forgetting
     predicting    a model that answers requests
     onnx_models   a file of ONNX in a model's place
     exporting     makes such a file, and grades it

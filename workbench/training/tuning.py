@@ -7,7 +7,7 @@ from __future__ import annotations
 import contextlib
 import functools
 import math
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -20,7 +20,7 @@ from workbench.formulations import Example, Rows
 from workbench.objectives import packing
 from workbench.result import label_order
 from workbench.study import Recipe
-from workbench.training import combining, memory, parent_store, sharding
+from workbench.training import anchoring, combining, memory, sharding
 from workbench.training.batches import micro_batches, one_batch, padded_tokens, step_examples, widest
 from workbench.training.faults import Shortage, faults_of_the_model
 from workbench.training.features import PIECE
@@ -50,22 +50,10 @@ class Tuning(Passes):
         self.tokens = 0
         torch.manual_seed(recipe.seed + 1)  # dropout's stream does not depend on how many numbers the wrapping drew
         self.random = random_state(where)
-        self.held = self._held()
+        self.anchors = anchoring.of(self)
         self.beside, self.merged = combining.of(recipe), False
         if resume:
             self._load(resume)
-
-    def _held(self) -> list[tuple[torch.nn.Parameter, torch.Tensor, torch.Tensor]]:
-        """What is held near where it begins (Kirkpatrick et al. 2017): each parameter, its place, and how strongly."""
-        strength, parent = self.recipe.task.anchor, self.recipe.parent
-        if not strength or parent is None:
-            return []
-        known = parent_store.information(parent)
-        return [
-            (parameter, parameter.detach().clone(), strength * sharding.placed(known[name].to(self.where), parameter))
-            for name, parameter in self.parameters.items()
-            if name in known and known[name].shape == parameter.shape
-        ]
 
     @property
     def rate(self) -> float:
@@ -134,9 +122,8 @@ class Tuning(Passes):
         """
         recipe, parameters = self.recipe, list(self.parameters.values())
         total, padded = self._gradient(rows, batch)
-        for parameter, place, strength in self.held:
-            if parameter.grad is not None:  # of strength / 2 x (parameter - place)^2
-                parameter.grad.addcmul_(strength, parameter.detach() - place)
+        for anchor in self.anchors:
+            anchor.pull()
         torch.nn.utils.clip_grad_norm_(parameters, recipe.max_grad_norm)
         # Counted first: the warm-up and the average count steps from 1.
         self.step += 1
@@ -319,6 +306,12 @@ class Tuning(Passes):
     def plain(self) -> torch.nn.Module:
         """The model as one of its architecture, once it has adopted weights; it is changed. Raises as `methods.merged`."""
         return self.model if self.merged else methods.merged(self.recipe.method, self.model)
+
+    def take_merged(self, plain: torch.nn.Module, names: Collection[str]) -> None:
+        """Go on as the plain model that this one was merged into, with these parameters in the place of the tuned ones."""
+        self.swap(plain)
+        self.parameters = {name: p for name, p in plain.named_parameters() if name in names}
+        self.merged, self.shape = True, flops.shape(plain)
 
     def own_weights(self) -> dict[str, torch.Tensor]:
         """Copies on the CPU of the tuned weights as they are evaluated, and of what was fitted."""
