@@ -135,6 +135,7 @@ _POSITIVE = _Kind("a number above 0", lambda v: _is_number(v) and v > 0)
 _AMOUNT = _Kind("a number, 0 or more", lambda v: _is_number(v) and v >= 0)
 _COUNT = _Kind("a whole number, 0 or more", lambda v: isinstance(v, int) and not isinstance(v, bool) and v >= 0)
 _WHOLE = _Kind("a whole number above 0", lambda v: isinstance(v, int) and not isinstance(v, bool) and v > 0)
+_WORKERS = _Kind("a whole number above 0, or 'auto'", lambda v: v == "auto" or _WHOLE.fits(v))
 _PART = _Kind("a share above 0, below 1", lambda v: _is_number(v) and 0 < v < 1)
 _SHARE = _Kind("a share above 0, at most 1", lambda v: _is_number(v) and 0 < v <= 1)
 _RATIO = _Kind("a number, 1 or more", lambda v: _is_number(v) and v >= 1)
@@ -212,7 +213,7 @@ OPTIONS = {
     "confirm_share": _PART,
     "confirm_seeds": _WHOLE,
     "stop_below": _POSITIVE,
-    "workers": _WHOLE,
+    "workers": _WORKERS,
     "devices": _WHOLE,
     "sampler": _TEXT,
     "seed": _COUNT,
