@@ -11,12 +11,14 @@ import click
 
 from workbench import process
 from workbench.cli import complete
-from workbench.cli.common import json_option, load_study, messages, print_json, print_text, say_next, tracking_option, waiting
 from workbench.cli.options import gathered
+from workbench.cli.printing import messages, print_json, print_text, say_next, waiting
+from workbench.cli.shared_options import json_option, tracking_option
 from workbench.errors import UsageError
 from workbench.quantities import many
 from workbench.report import in_use
 from workbench.serving import bundle, registry
+from workbench.study import load
 from workbench.sweep import answered
 from workbench.tasks import Task
 from workbench.tracking import default_uri
@@ -88,7 +90,7 @@ def feedback(asked: FeedbackOptions) -> None:
     FILE is CSV, TSV, JSON or JSON lines with the columns id and label: the id that a row of a request had, else its request's
     with the row's place, as 0f3c2a1b9d4e/0. Answers are kept beside the log, and the same one may come again.
     """
-    task = None if asked.study is None else answered.task_of(load_study(asked.study))  # a wrong one is told before all else
+    task = None if asked.study is None else answered.task_of(load(asked.study))  # a wrong one is told before all else
     answers = given.read(asked.file)
     log = asked.log or history.find(asked.name)
     with process.exclusive(log.parent):  # of two at a time neither loses what the other keeps
