@@ -166,7 +166,7 @@ async def never(*_: Any) -> None:
 async def failing(scope: Any, receive: Any, send: Any) -> None:
     """MLflow's server of a model with a bug."""
     await receive()
-    body = json.dumps({"error_code": "BAD_REQUEST", "message": "unexpected", "stack_trace": "Traceback /home/somebody"}).encode()
+    body = json.dumps({"error_code": "BAD_REQUEST", "message": "unexpected", "stack_trace": "Traceback /somewhere/x.py"}).encode()
     await send({"type": "http.response.start", "status": 400, "headers": []})
     await send({"type": "http.response.body", "body": body})
 
