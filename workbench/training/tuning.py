@@ -47,6 +47,7 @@ class Tuning(Passes):
         self.optimizer = self.make_optimizer() if self.parameters else None
         self.average = [p.detach().clone() for p in self.parameters.values()] if recipe.averaging is not None else []
         self.cut, self.fitted = memory.Cut(), False
+        self.compiled: contextlib.AbstractContextManager[object] = contextlib.nullcontext()  # `compiling.Compiled` where that pays
         self.tokens = 0
         torch.manual_seed(recipe.seed + 1)  # dropout's stream does not depend on how many numbers the wrapping drew
         self.random = random_state(where)
@@ -121,7 +122,7 @@ class Tuning(Passes):
             Infeasible: The model fails.
         """
         recipe, parameters = self.recipe, list(self.parameters.values())
-        total, padded = self._gradient(rows, batch)
+        total, padded = self.gradient(rows, batch)
         for anchor in self.anchors:
             anchor.pull()
         torch.nn.utils.clip_grad_norm_(parameters, recipe.max_grad_norm)
@@ -144,7 +145,7 @@ class Tuning(Passes):
             torch._foreach_lerp_(average, now, weight)
         return total, done
 
-    def _gradient(self, rows: Rows, batch: np.ndarray) -> tuple[torch.Tensor, int]:
+    def gradient(self, rows: Rows, batch: np.ndarray) -> tuple[torch.Tensor, int]:
         """Compute the gradient of a step, in smaller pieces where memory does not suffice. Returns
         its loss and padded tokens.
         """
@@ -152,7 +153,7 @@ class Tuning(Passes):
         # would change the result.
         random = random_state(self.where)
         while True:
-            with Shortage() as shortage:
+            with Shortage() as shortage, self.compiled:
                 return self._pieces(rows, batch)
             # Some pieces may have left their gradients before memory ran out; these are cleared
             # below.
@@ -261,15 +262,20 @@ class Tuning(Passes):
             return
         found: list[Any] = [None] * count
         padded = 0
+
+        def vectors(chosen: np.ndarray, inputs: dict[str, Any]) -> torch.Tensor:
+            with self.autocast, faults_of_the_model(), self.given(rows, chosen):
+                made: torch.Tensor = self.objective.forward(self.model, inputs)["embeddings"]
+            return made
+
         with self.averaged_weights():
             # The same pieces as in `Features`, so that vectors at hand and vectors computed now are
             # equal to the last bit.
             for first in range(0, count, PIECE):
-                for chosen, inputs in micro_batches(rows, np.arange(first, min(first + PIECE, count)), self.where):
+                pieces = micro_batches(rows, np.arange(first, min(first + PIECE, count)), self.where)
+                for chosen, made in self.halves.passed(rows, pieces, self.where, vectors):
                     padded += padded_tokens(rows, chosen)
-                    with self.autocast, faults_of_the_model(), self.given(rows, chosen):
-                        vectors = self.objective.forward(self.model, inputs)["embeddings"]
-                    for row, vector in zip(chosen, vectors, strict=True):
+                    for row, vector in zip(chosen, made, strict=True):
                         found[row] = vector
         above = self.at_hand(rows, np.arange(count))
         self.work = self.work + self.work_of(rows.lengths[:count].tolist(), padded, 0, flops.forward, above=above)
