@@ -17,7 +17,7 @@ from typing import Any, ClassVar
 
 from workbench.data import file_splits, files, pydocs, redaction, sources, values
 from workbench.data.files import wrong
-from workbench.data.forms import Example, Form, Sides, Source
+from workbench.data.forms import LATER, Example, Form, Sides, Source
 from workbench.data.tables import ANSWERS, answers_note, folded
 from workbench.errors import UsageError, did_you_mean
 
@@ -56,7 +56,8 @@ class Dataset:
         """
 
         def place(example: Example) -> tuple[int, bytes]:
-            return example.get("answer", 0), hashlib.blake2b(f"{seed}:{example['id']}".encode()).digest()
+            later = example.get(LATER)  # of customer service it is the answer itself, which says nothing of when it was given
+            return later if isinstance(later, int) else 0, hashlib.blake2b(f"{seed}:{example['id']}".encode()).digest()
 
         return tuple(sorted(getattr(self, side), key=place))
 
@@ -87,7 +88,7 @@ class _Questions(Form):
             return split, ()
         known = {self.key(example) for examples in split.values() for example in examples}
         given = list(_checked(_marked(sources[ANSWERS]), self.redact))
-        kept = [{**example, "answer": number} for number, example in enumerate(given, 1) if self.key(example) not in known]
+        kept = [{**example, LATER: number} for number, example in enumerate(given, 1) if self.key(example) not in known]
         split["train"] += kept
         return split, (answers_note(sources[ANSWERS], len(kept), len(given)),) if given else ()
 
