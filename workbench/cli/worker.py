@@ -132,7 +132,8 @@ def _supervised(asked: WorkerOptions) -> None:
     offer, label_usd = prices_of(asked)
     # It is begun in the middle of a sweep: as that it waits for a ledger that is away.
     patience = Patience(AWAY_SECONDS, lambda text: messages.print(text, style="yellow", markup=False))
-    setup = opened(asked, offer, label_usd, lambda: None, patience)
+    # Told as soon as its meter is open: until then the others are charged for the whole machine.
+    setup = opened(asked, offer, label_usd, lambda: tell(waiting=False), patience)
     noted = setup.ledger.description["limits"]
     if noted and asked.confirm_share is None:  # whoever keeps a share has said so in the same words
         setup.limits = asked.within(Limits(**noted))

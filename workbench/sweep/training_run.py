@@ -217,12 +217,12 @@ class TrainingRun:
 
     @contextlib.contextmanager
     def _state_kept(self, checkpoint: Checkpoint) -> Iterator[None]:
-        """Keep the state of a checkpoint where its Result is safe but the ledger stays away, so
+        """Keep the state of a checkpoint where its Result is safe but the work ends here, so
         that the run can go on from there.
         """
         try:
             yield
-        except (EnvironmentFault, KeyboardInterrupt):
+        except (EnvironmentFault, KeyboardInterrupt, SystemExit, OSError):  # the last two: nobody reads what it says any more
             if self._work.lease is not None and self._work.lease.finished:
                 self._context.checkpoints.save_state(checkpoint.resume_state())
             raise

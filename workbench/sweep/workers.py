@@ -101,10 +101,9 @@ class _Worker:
     place: Place
     process: Process | None = None
     deaths: int = 0
-    waiting: bool = False
+    waiting: bool = True  # so is one that is being started: nothing is charged to it yet
     ended: Mapping[str, Any] | None = None
     listeners: Sequence[threading.Thread] = ()
-    given_up: bool = False
 
     @property
     def pid(self) -> int | None:
@@ -201,7 +200,7 @@ class Supervisor:
 
     def _start(self, worker: _Worker, orders: Orders) -> None:
         worker.process = self._launcher.start(worker.place, self._words)
-        worker.ended, worker.waiting = None, False
+        worker.ended, worker.waiting = None, True
         heard = ((self._hear, worker.process.stdout), (self._overhear, worker.process.stderr))
         worker.listeners = [threading.Thread(target=listen, args=(worker, lines), daemon=True) for listen, lines in heard]
         for listener in worker.listeners:
