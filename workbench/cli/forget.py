@@ -44,6 +44,7 @@ from workbench.sweep.forgetting import (
     files_with,
     held,
     parents_of,
+    shared_parents_of,
     shared_weights_of,
     texts_of,
     unknown,
@@ -106,7 +107,7 @@ def forget(options: ForgetOptions) -> None:
     if not found and not results:
         raise UsageError(f"no example of {options.study} is meant by that, and it has no results. Look at `workbench data`.")
     folder, shared = Path.cwd() / ".workbench" / study.name, shared_states(options.states, study.name)
-    there = shared_weights_of(shared, used) if shared else []
+    there = [*shared_weights_of(shared, used), *shared_parents_of(shared, study, results, wanted)] if shared else []
     with reading():
         parents, needed = parents_of(study, results, wanted)
         holders = [*map(str, needed), *map(str, files_with(texts_of(study, wanted), _files(options.study, study)))]

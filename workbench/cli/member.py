@@ -34,6 +34,7 @@ from workbench.result.outdated import changes, kinds
 from workbench.serving import evidence
 from workbench.serving.evidence import Evidence
 from workbench.sweep import recipe_of
+from workbench.training import shared_parents
 
 if TYPE_CHECKING:
     from workbench.front.serving import Form
@@ -124,6 +125,8 @@ def member_of(asked: MemberOptions) -> Member:
     result = _chosen(asked, ledger, points)
     recipe = recipe_of(study, result)
     weights = _weights(asked, study, recipe, result, points.found)
+    if (shared := shared_states(asked.states, study.name)) is not None:  # what it starts from may be there alone, too
+        click.get_current_context().with_resource(shared_parents.sharing(shared, None, messages.print))
     return Member(study, ledger, result, recipe, weights, evidence.of(result, recipe, points, ledger.name))
 
 

@@ -10,6 +10,7 @@ spending        what a sweep has spent
 efficiency      how much of what a machine could have computed became finished work
 outdated        what is said of Results whose inputs have changed since
 recorded_offer  an offer as a Result keeps it, and back
+usage_parts     what of a point's cost was consumed on which machine
 """
 
 from workbench.result.causes import Cause
@@ -41,6 +42,7 @@ from workbench.result.spending import (
     spending,
     spent_usd,
 )
+from workbench.result.usage_parts import UsagePart
 
 __all__ = [
     "AGAIN",
@@ -54,6 +56,7 @@ __all__ = [
     "MeanCosts",
     "Result",
     "Spending",
+    "UsagePart",
     "again",
     "by_run",
     "carried",

@@ -16,6 +16,7 @@ from workbench.forecast import Forecaster
 from workbench.ledger import AWAY_SECONDS, Ledger, Patience
 from workbench.meter import Meter, Tenant, Window
 from workbench.prices import Offer
+from workbench.result import UsagePart, offer_record
 from workbench.study import Study
 from workbench.sweep import provenance
 from workbench.sweep.account import Account
@@ -28,7 +29,7 @@ from workbench.sweep.limits import Limits
 from workbench.sweep.observer import Observer
 from workbench.sweep.pending_results import Unwritten
 from workbench.tracking import MlflowTracker
-from workbench.training import SharedFiles
+from workbench.training import SharedFiles, shared_parents
 from workbench.usage import Usage
 
 
@@ -161,7 +162,10 @@ def opened(job: Job) -> Iterator[Context]:
         interruptions = stack.enter_context(Interruptions(job.observer.stopping))
         holder = job.holder or stack.enter_context(meter.hold(name=job.study.name))
         budget = Budget(job.limits, job.offer, job.label_usd, gpus=len(meter.devices))
-        checkpoints = CheckpointStore(job.folder, job.observer.note, job.states)
+        device = meter.devices[0].name if meter.devices else None
+        machine = UsagePart(offer_record(job.offer), device)
+        checkpoints = CheckpointStore(job.folder, job.observer.note, job.states, machine)
+        stack.enter_context(shared_parents.sharing(job.states, machine, job.observer.note))
         patience = Patience(AWAY_SECONDS, job.observer.note, checkpoints.make_room, interruptions.check)
         yield Context(
             job=job,
