@@ -129,7 +129,8 @@ def test_no_password_is_shown(command, monkeypatch):
 def test_a_study_that_states_its_default_is_taken_at_its_word(command, tiny, tmp_path):
     (tmp_path / "workbench.toml").write_text('label_usd = 0.25\nplatform = "aws:g5.xlarge"\ntrials = 3\nmax_usd = 1\n')
     said = origins(command, stating(tiny, tmp_path, label_usd=0.0, platform="local", trials=16, max_usd=None))
-    assert [said[name] for name in settings.OF_STUDIES] == [("local", "study"), (0.0, "study"), (16, "study"), (None, "study")]
+    of_studies = [said[name] for name in settings.OF_STUDIES]
+    assert of_studies == [("local", "study"), (0.0, "study"), (16, "study"), (None, "study"), (1, "default")]
 
 
 def test_prices_of_a_ledger_go_by_the_same_order(in_swept, command, tmp_path, monkeypatch):

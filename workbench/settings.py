@@ -206,6 +206,10 @@ _PLATFORM = {
     **dict.fromkeys(("billing_source", "pue_source", "data", "technical_support", "business_scenes", "source"), _TEXT),
     **dict.fromkeys(("interface", "commitment", "binding_source"), _TEXT),
 }
+AUTO = "auto"
+"""The value of `devices` that leaves their number to the forecast of memory."""
+
+_DEVICES = _Kind(f"{_WHOLE.words}, or {AUTO!r}", lambda v: v == AUTO or _WHOLE.fits(v))
 OPTIONS = {
     "storage": _TEXT,
     "tracking_uri": _TEXT,
@@ -221,17 +225,17 @@ OPTIONS = {
     "confirm_seeds": _WHOLE,
     "stop_below": _POSITIVE,
     "workers": _WHOLE,
-    "devices": _WHOLE,
+    "devices": _DEVICES,
     "sampler": _TEXT,
     "seed": _COUNT,
     "log_samples": _COUNT,
 }
 """Options of the command line that a settings file may set, each by its own name, and what each must be."""
 
-OF_STUDIES = ("platform", "label_usd", "trials", "max_usd")
+OF_STUDIES = ("platform", "label_usd", "trials", "max_usd", "devices")
 """Options that are fields of a study too."""
 
-STUDY_DEFAULTS = {"platform": "local", "label_usd": 0.0, "trials": 16, "max_usd": None}
+STUDY_DEFAULTS = {"platform": "local", "label_usd": 0.0, "trials": 16, "max_usd": None, "devices": 1}
 """What each option of `OF_STUDIES` is where nobody states it."""
 
 
@@ -260,7 +264,7 @@ def in_environment(name: str) -> str | int | float | None:
     text, kind = os.environ.get(variable(name)), OPTIONS[name]
     if not text:
         return None
-    if kind is _TEXT:
+    if kind is _TEXT or (kind is _DEVICES and text == AUTO):
         return text
     try:
         value = int(text) if re.fullmatch(r"\s*[+-]?[0-9]+\s*", text) else Decimal(text)

@@ -124,6 +124,9 @@ def member_of(asked: MemberOptions) -> Member:
         points = Points.of(ledger.results(), view_of(ledger.description, asked.platform, asked.label_usd))
     result = _chosen(asked, ledger, points)
     recipe = recipe_of(study, result)
+    if result.devices > 1:
+        text = f"{result.devices} GPUs held it together when it was trained: here the memory of one device has to hold all of it."
+        messages.print(text, style="yellow", markup=False)
     weights = _weights(asked, study, recipe, result, points.found)
     if (shared := shared_states(asked.states, study.name)) is not None:  # what it starts from may be there alone, too
         click.get_current_context().with_resource(shared_parents.sharing(shared, None, messages.print))

@@ -7,13 +7,14 @@ import socket
 import sys
 from collections.abc import Callable
 from dataclasses import dataclass, replace
+from functools import cached_property
 from typing import TYPE_CHECKING, Any, NoReturn, TypeVar
 
 import click
 
 from workbench import forecast, search
 from workbench.cli import complete, workers
-from workbench.cli.common import COUNT, POSITIVE, SHARE, messages, waiting, warn_if_busy
+from workbench.cli.common import COUNT, DEVICES, POSITIVE, SHARE, messages, waiting, warn_if_busy
 from workbench.cli.confirm import SEEDS, confirm_front
 from workbench.cli.forecasting import UNBOUNDED_RUNS, budget_text, expectation, forecaster_of, most_runs
 from workbench.cli.notebook import end_notebook
@@ -39,7 +40,7 @@ from workbench.ledger import Ledger
 from workbench.prices import Prices
 from workbench.quantities import dollars
 from workbench.result import by_run, labels_bought, originals
-from workbench.settings import stated
+from workbench.settings import AUTO, stated
 from workbench.sweep import LocalLauncher, RayLauncher, Unwritten, check_data, graded_by, provenance
 from workbench.sweep import sweep as work
 
@@ -66,7 +67,7 @@ class SweepOptions(TrainingOptions):
         confirm_seeds: New seeds then.
         stop_below: Least growth that the next US$ is expected to buy; None is no bound.
         workers: Processes that work at once.
-        devices: GPUs that hold a run together.
+        devices: GPUs that hold a run together, or `auto`; None: what the study says.
         ray: The address of a cluster of Ray's that they work on; None: they work on this machine.
         log_samples: Examples that are put on record with each checkpoint.
         seed: Of the search.
@@ -79,7 +80,7 @@ class SweepOptions(TrainingOptions):
     confirm_seeds: int
     stop_below: float | None
     workers: int
-    devices: int
+    devices: int | str | None
     ray: str | None
     log_samples: int
     seed: int
@@ -90,9 +91,19 @@ class SweepOptions(TrainingOptions):
         trials = stated("trials", self.trials, self.loaded)
         return replace(super().limits(), trials=trials, max_labels=self.max_labels, stop_below=self.stop_below)
 
+    @cached_property
+    def together(self) -> int:
+        """How many GPUs hold a run together."""
+        asked = stated("devices", self.devices, self.loaded)
+        if asked != AUTO:
+            return int(asked)
+        if not workers.devices():  # without a GPU nothing is too large for one
+            return 1
+        return forecast.typical(forecaster_of(self.loaded, self.storage)).devices or 1
+
     def work(self) -> dict[str, Any]:
         """How runs are made, as fields of a job."""
-        return {"workers": self.workers, "devices": self.devices, "log_samples": self.log_samples}
+        return {"workers": self.workers, "devices": self.together, "log_samples": self.log_samples}
 
     def check(self, offer: Offer, label_usd: float) -> None:
         """Raise UsageError where the sampler cannot search this space, or cannot end as it is told
@@ -145,11 +156,10 @@ def sweep_options(command: F) -> F:
         ),
         setting(
             "--devices",
-            type=count,
-            default=1,
-            show_default=True,
+            type=DEVICES,
             metavar="K",
-            help="GPUs that hold each run's model together, for one larger than a GPU; without GPUs as many processes.",
+            help="GPUs that hold each run's model together, for one larger than a GPU: a number, or auto, by the forecast of its "
+            "memory; without GPUs as many processes. [default: the study's, else 1]",
         ),
         setting(
             "--log-samples",
@@ -213,7 +223,7 @@ def opened(
     """
     # Before anything is opened: a sampler that cannot search the space leaves no trace.
     asked.check(offer, label_usd)
-    measured = Measured.of(asked.loaded, offer)
+    measured = Measured.of(asked.loaded, offer, asked.together)
     first()
     ledger = Ledger.open(asked.loaded, url_of(asked), patience)
     whole = asked.limits()
@@ -298,7 +308,7 @@ def _tell_and_ask(setup: Setup, asked: SweepOptions) -> None:
     to_come = (most_runs(setup.study, setup.limits.trials) or UNBOUNDED_RUNS) - made
     runs = max(1, to_come)  # where none may start, those begun may go on
     run = forecast.typical(setup.forecaster)
-    if run.devices is not None and run.devices > asked.devices:
+    if run.devices is not None and run.devices > asked.together:
         text = f"A run is forecast to need the memory of {run.devices} of these GPUs: --devices {run.devices} has them hold it."
         messages.print(text, style="yellow", markup=False)
     labels = max(labels_bought(results).values(), default=0)
@@ -354,9 +364,9 @@ def launcher_of(asked: SweepOptions, setup: Setup) -> Launcher:
     """
     assert setup.forecaster is not None
     if asked.ray is None:
-        return LocalLauncher(asked.workers, workers.together(workers.devices(), asked.devices))
-    if asked.devices > 1:
-        raise UsageError("--devices is for the GPUs of one machine, and --ray places each worker on one. Leave one of them out.")
+        return LocalLauncher(asked.workers, workers.together(workers.devices(), asked.together))
+    if asked.together > 1:
+        raise UsageError("--devices, or the devices= of a study, is for the GPUs of one machine; --ray has each worker use one.")
     needed = forecast.typical(setup.forecaster).peak_memory_bytes if not setup.measured.meter.devices else None
     launcher = RayLauncher(asked.ray, round(needed or 0), lambda text: messages.print(text, style="yellow", markup=False))
     others = sorted(launcher.hosts() - {socket.gethostname()})

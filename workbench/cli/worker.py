@@ -147,7 +147,7 @@ def _supervised(asked: WorkerOptions) -> None:
             progress,
             before=orders.before,
             workers=orders.workers,
-            devices=asked.devices,
+            devices=asked.together,
             joined=True,
             apart=orders.apart,
             log_samples=asked.log_samples,

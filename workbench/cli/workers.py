@@ -72,7 +72,8 @@ def supervise(job: Job, sweep: str, launcher: Launcher, *, ends: bool = True) ->
     # Only workers with a GPU or a machine each may wait.
     orders = Orders(job.workers, sweep, job.before or Usage(), apart=apart)
     supervisor = Supervisor(
-        worker_words(sys.argv[1:]),
+        # Told as a number: by a forecast of its own a worker might find another.
+        [*worker_words(sys.argv[1:]), "--devices", str(job.devices)],
         orders,
         launcher,
         job,

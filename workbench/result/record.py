@@ -138,6 +138,11 @@ class Result:
         gpus = self.provenance.get("device", {}).get("gpus") or ()
         return str(gpus[0]["name"]) if gpus else None
 
+    @property
+    def devices(self) -> int:
+        """How many GPUs held its model together."""
+        return int(self.provenance.get("devices", 1))
+
     @cached_property
     def cold(self) -> Usage:
         """The cold cost of the point, all phases together."""

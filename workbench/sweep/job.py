@@ -178,6 +178,6 @@ def opened(job: Job) -> Iterator[Context]:
             lock=FileLock(job.folder, job.observer.note),
             bill=UsageAccumulator(holder, job.window, job.before),
             unwritten=Unwritten(job.folder),
-            provenance=provenance.of(job.study, meter),
+            provenance=provenance.of(job.study, meter) | ({"devices": job.devices} if job.devices > 1 else {}),
             shards=shards,
         )
