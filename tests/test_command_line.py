@@ -20,7 +20,7 @@ from workbench.cli import _COMMANDS, _GROUPS, cli, options, spending, terminal
 from workbench.cli.common import messages, warn_if_busy
 from workbench.cli.init import STUDY
 from workbench.errors import StudyError, UsageError
-from workbench.ledger import Ledger, default_url
+from workbench.ledger import ImportedLedger, Ledger, default_url
 from workbench.meter import host
 from workbench.study import DEFAULTS, load
 from workbench.sweep import Limits
@@ -406,7 +406,7 @@ def test_where_a_person_stopped_a_sweep_it_goes_on_next(in_swept, command):
 def test_what_was_imported_is_not_swept(command, tmp_path):
     described = {"question": "Q?", "maximize": "f1", "minimize": ["usd"], "label_usd": 0.0, "platform": "local"}
     described |= {"reference": {"f1": 0.0, "usd": 1.0}}
-    Ledger.open_imported("theirs-1234", described, default_url(tmp_path))
+    ImportedLedger.open_imported("theirs-1234", described, default_url(tmp_path))
     code, out, err = command("status", "theirs")
     assert (code, out) == (0, "Q?\ntheirs-1234 was imported: no sweep works on it.\n")
     assert err == "Next: `workbench front theirs`\n"
