@@ -12,7 +12,10 @@ from workbench.front.objectives import PAID, View, view_of
 from workbench.prices import usd
 from workbench.result import Result, UsagePart, spending
 from workbench.result.recorded_offer import recorded_offer
+from workbench.search import Step
+from workbench.sweep.actions import Done, Wait
 from workbench.sweep.other_machines import DEARER, GONE_SECONDS, OtherMachines
+from workbench.sweep.planner import _Search
 from workbench.usage import Usage, Work
 
 CHEAP = {"id": "c", "name": "desk:cpu", "platform": "desk", "instance": "cpu", "gpus": 0, "usd_per_hour": "0.36"}
@@ -148,3 +151,12 @@ def test_a_machine_learns_nothing_of_another_by_what_both_have_made():
     both = result("both", 1.0, 55.0, 20.0, offer=CHEAP, elsewhere=(part(GPU, train=10.0),))
     found.look([*numbered([both]), running(CHEAP)])
     assert not found.cheaper(recipe("l3"))
+
+
+def test_nobody_is_waited_for_once_the_others_have_ended_the_sweep():
+    step, ledger = Step("stop", None, None, reason="nothing is left"), SimpleNamespace(ended=None)
+    asked = object.__new__(_Search)
+    asked._context, asked._others = SimpleNamespace(ledger=ledger), SimpleNamespace(left=True)
+    assert isinstance(asked.answer(step, []), Wait)
+    ledger.ended = {"reason": "3 of 3 trials are done"}
+    assert asked.answer(step, []) == Done("nothing is left")

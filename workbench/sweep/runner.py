@@ -127,6 +127,8 @@ class Runner:
             match decision:
                 case Done():
                     return decision
+                case Switch() if self._context.interruptions.requested:  # since it was decided: nothing of it has begun
+                    decision = self._training.drop()
                 case Switch(claim):
                     decision = self._training.take(claim)
                 case Wait():
@@ -168,6 +170,7 @@ class Runner:
         context = self._context
         context.observer.doing("Waiting for the other workers")
         before = [(r.number, r.status) for r in wait.known]
+        bounded = wait.again_seconds is not None  # for what other machines are to make, until they end the sweep
         until = math.inf if wait.again_seconds is None else time.monotonic() + wait.again_seconds
         with self._at_rest():
             while not context.interruptions.requested and time.monotonic() < until:
@@ -176,7 +179,7 @@ class Runner:
                 if self._mending.reconcile():
                     # They could not tell MLflow of their last Results themselves.
                     context.notebook.catch_up(self._work.read())
-                if [(r.number, r.status) for r in self._work.read()] != before:
+                if [(r.number, r.status) for r in self._work.read()] != before or (bounded and context.ledger.ended is not None):
                     return
 
     @contextlib.contextmanager

@@ -88,6 +88,11 @@ class TrainingRun:
             context.notebook.finished(run.run_id, status)
         return decision
 
+    def drop(self) -> Decision:
+        """Leave what was claimed before any of it has begun. What was consumed until now is on record."""
+        self._recorder.cut()
+        return Release()
+
     def _tell(self, claim: Claim) -> None:
         """Say that a run begins, or goes on."""
         run = claim.run
