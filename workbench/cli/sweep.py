@@ -33,7 +33,7 @@ from workbench.cli.setup import (
 )
 from workbench.cli.spending import ask, show_outcome
 from workbench.errors import UsageError
-from workbench.front.bounds import bounds
+from workbench.front.budgets import budget_uses
 from workbench.front.members import pareto_front
 from workbench.front.objectives import View
 from workbench.ledger import Ledger
@@ -314,7 +314,7 @@ def _tell_and_ask(setup: Setup, asked: SweepOptions) -> None:
     labels = max(labels_bought(results).values(), default=0)
     terms = forecast.Terms(Prices(setup.offer, setup.label_usd), same_machine=True)
     taken = forecast.of_runs(run, runs, terms, starts=1, labels_bought=labels)
-    budgets = bounds(setup.budget.spent(results), dataclasses.asdict(setup.limits))
+    budgets = budget_uses(setup.budget.spent(results), dataclasses.asdict(setup.limits))
     if to_come > 0:
         told = (expectation(taken, runs, setup.offer, more=made > 0), budget_text(taken, runs, budgets))
         messages.print(" ".join(filter(None, told)), markup=False)

@@ -20,13 +20,13 @@ from workbench.result import UsagePart, offer_record
 from workbench.study import Study
 from workbench.sweep import provenance
 from workbench.sweep.account import Account
-from workbench.sweep.accumulator import UsageAccumulator
 from workbench.sweep.budget import Budget
 from workbench.sweep.checkpoint_store import CheckpointStore
 from workbench.sweep.file_lock import FileLock
 from workbench.sweep.interruptions import Interruptions
 from workbench.sweep.limits import Limits
 from workbench.sweep.observer import Observer
+from workbench.sweep.open_bill import OpenBill
 from workbench.sweep.pending_results import Unwritten
 from workbench.tracking import MlflowTracker
 from workbench.training import SharedFiles, shared_parents
@@ -119,7 +119,7 @@ class Context:
     account: Account
     checkpoints: CheckpointStore
     lock: FileLock
-    bill: UsageAccumulator
+    bill: OpenBill
     unwritten: Unwritten
     provenance: Mapping[str, Any]
     shards: training.Shards | None = None
@@ -176,7 +176,7 @@ def opened(job: Job) -> Iterator[Context]:
             account=Account(budget, job.forecaster or Forecaster(job.study)),
             checkpoints=checkpoints,
             lock=FileLock(job.folder, job.observer.note),
-            bill=UsageAccumulator(holder, job.window, job.before),
+            bill=OpenBill(holder, job.window, job.before),
             unwritten=Unwritten(job.folder),
             provenance=provenance.of(job.study, meter) | ({"devices": job.devices} if job.devices > 1 else {}),
             shards=shards,

@@ -16,7 +16,7 @@ What must hold, whatever they are, and who keeps it:
 - A Result is made under a lease (`Decider` takes it, `Recorder` writes in its place), which others
   respect while its `heartbeat` goes on; one that is silent is put right by anybody (`Mending`).
 - All time is on the bill of exactly one Result: what is consumed between two belongs to the second
-  (`UsageAccumulator`, which `Recorder.write` settles).
+  (`OpenBill`, which `Recorder.write` settles).
 - A run is continued from the state of a checkpoint that is on record, never from a later one
   (`TrainingRun`: what is to be recorded is, before its state goes into the `CheckpointStore`); or
   from between two, where a SIGTERM left it there, and its work is on the bill of an interruption.
