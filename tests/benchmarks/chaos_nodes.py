@@ -101,6 +101,7 @@ class Recorded:
                 labels=64,
                 bought=(),
                 labels_by_order={},
+                elsewhere=(),
                 step=steps,
                 examples=8 * steps,
                 tokens=80 * steps,
