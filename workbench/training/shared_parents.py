@@ -16,6 +16,7 @@ from collections.abc import Callable, Iterable, Iterator
 from contextvars import ContextVar
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 from workbench import process
 from workbench.result import UsagePart, usage_parts
@@ -27,6 +28,8 @@ from workbench.training.shared_files import SharedFiles
 
 FOLDER = "parents"
 """Where they are below the address."""
+
+_SAFELY: Any = {"filter": "data"} if hasattr(tarfile, "data_filter") else {}  # from Python 3.11.4 on
 
 LOOK_SECONDS = 10.0
 """How often it is looked which there are, for forecasts."""
@@ -95,7 +98,7 @@ def fetched(parent: Recipe) -> ParentRecord | None:
                 shared.files.drop(f"{FOLDER}/{_name(parent)}")  # where there is one it is not what its record says
                 return None
             with tarfile.open(archive) as opened:
-                opened.extractall(draft, filter="data")
+                opened.extractall(draft, **_SAFELY)
             archive.unlink()
             shutil.rmtree(made, ignore_errors=True)  # one without a record that can be read
             draft.replace(made)
