@@ -284,6 +284,8 @@ class Node:
 
 # A driver
 
+_HELD = contextlib.ExitStack()  # what stands in for as long as the process lives
+
 
 def stand_in() -> None:
     """Have this process, which is the command's, train and note as a node does. The study's file calls it."""
@@ -300,7 +302,7 @@ def stand_in() -> None:
             recorded(progress, result, results)
 
         mock.patch.object(Progress, "recorded", noted).start()
-        in_the_place_of_training(Recorded(folder, platform or OFFER.platform)).__enter__()
+        _HELD.enter_context(in_the_place_of_training(Recorded(folder, platform or OFFER.platform)))
         if platform:
             host_named(platform).start()
     else:

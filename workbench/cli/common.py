@@ -94,7 +94,7 @@ class _Devices(Whole):
         return value if value == AUTO else super().convert(value, param, ctx)
 
 
-DEVICES = _Devices(1, 10**4)
+DEVICES = _Devices(1)
 """How many GPUs hold a run together: a number, or `auto`."""
 
 COUNT = Whole(1, 10**9)

@@ -159,7 +159,7 @@ def sweep_options(command: F) -> F:
             type=DEVICES,
             metavar="K",
             help="GPUs that hold each run's model together, for one larger than a GPU: a number, or auto, by the forecast of its "
-            "memory; without GPUs as many processes. [default: the study's, else 1]",
+            "memory; without GPUs as many processes. [default: the study's]",
         ),
         setting(
             "--log-samples",
