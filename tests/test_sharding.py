@@ -62,10 +62,10 @@ def test_two_processes_learn_what_one_does_and_each_goes_on_from_the_others_stat
     made = [recipe(tmp_path, "encoder", FULL), recipe(tmp_path, "decoder", LORA)]
     alone = [[(each, each.weights(), each.resume_state()) for each in train(one)] for one in made]
     states = []
-    kept = [(tmp_path / f"{i}.safetensors", one, each[-1][1]) for i, (one, each) in enumerate(zip(made, alone, strict=True))]
-    for file, _, weights in kept:
+    files = [(tmp_path / f"{i}.safetensors", one, each[-1][1]) for i, (one, each) in enumerate(zip(made, alone, strict=True))]
+    for file, _, weights in files:
         save_file(weights, file)
-    tested = [training.test(one, file) for file, one, _ in kept]
+    grades = [training.test(one, file) for file, one, _ in files]
     shards = Shards(2)
     try:
         assert sharding.count() == 2
@@ -79,8 +79,8 @@ def test_two_processes_learn_what_one_does_and_each_goes_on_from_the_others_stat
             for (found, weights), (own, whole, _) in zip(resumed, expected[1:], strict=True):
                 same(found, weights, own, whole)
             states.append(both[0][2])
-        for (file, one, _), expected in zip(kept, tested, strict=True):  # each process takes its half of them
-            assert shards.test(one, file) == pytest.approx(expected, abs=1e-5)
+        for (file, one, _), grade in zip(files, grades, strict=True):  # each process takes its half of them
+            assert shards.test(one, file) == pytest.approx(grade, abs=1e-5)
         progress = Progress()
         segments = shards.train(made[1], progress=progress)
         assert next(segments).step == alone[1][0][0].step

@@ -20,6 +20,7 @@ from workbench.sweep.checkpoint_store import CheckpointStore
 from workbench.testing import FakeMeter
 from workbench.training import SharedFiles, parents, shared_files, shared_parents
 from workbench.training.tuning import Tuning
+from workbench.usage import add_phases
 
 
 @pytest.fixture(params=["file", "memory"])
@@ -303,8 +304,10 @@ def test_a_model_that_runs_start_from_is_made_by_one_machine_and_paid_for_once(t
         started.fresh(monkeypatch, tmp_path / cache)
         with shared_parents.sharing(SharedFiles(address), machine_of(offer), notes.append):
             within_reach = shared_parents.is_within_reach(recipe.parent)
-            (*_, last) = training.train(recipe, meter=FakeMeter())
-            return last, within_reach
+            last, spent = None, {}
+            for last in training.train(recipe, meter=FakeMeter()):
+                spent = add_phases(spent, last.spent)
+            return replace(last, spent=spent), within_reach
 
     one, before = made("one", CHEAP)
     two, after = made("two", DEAR)
