@@ -71,6 +71,7 @@ HOUSES = {
 
 INNER = {
     ("cli/__init__.py", "workbench.cli.common"): "--help draws no table: rich is not imported for it",
+    ("forecast/amounts.py", "workbench.training.features"): "tensors that are kept: torch",
     ("forecast/pairs.py", "workbench.forecast.passes"): "a mode of torch's dispatcher, a class of torch's: torch",
     ("methods/__init__.py", "workbench.methods.heads"): "closed forms on tensors: torch",
     ("methods/__init__.py", "workbench.methods.adapters"): "layers of a model: torch",

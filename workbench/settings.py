@@ -207,9 +207,9 @@ _PLATFORM = {
     **dict.fromkeys(("interface", "commitment", "binding_source"), _TEXT),
 }
 AUTO = "auto"
-"""The value of `devices` that leaves their number to the forecast of memory."""
+"""The value of `workers` and `devices` that leaves their number to the workbench."""
 
-_DEVICES = _Kind(f"{_WHOLE.words}, or {AUTO!r}", lambda v: v == AUTO or _WHOLE.fits(v))
+_NUMBER = _Kind(f"{_WHOLE.words}, or {AUTO!r}", lambda v: v == AUTO or _WHOLE.fits(v))
 OPTIONS = {
     "storage": _TEXT,
     "tracking_uri": _TEXT,
@@ -224,8 +224,8 @@ OPTIONS = {
     "confirm_share": _PART,
     "confirm_seeds": _WHOLE,
     "stop_below": _POSITIVE,
-    "workers": _WHOLE,
-    "devices": _DEVICES,
+    "workers": _NUMBER,
+    "devices": _NUMBER,
     "sampler": _TEXT,
     "seed": _COUNT,
     "log_samples": _COUNT,
@@ -264,7 +264,7 @@ def in_environment(name: str) -> str | int | float | None:
     text, kind = os.environ.get(variable(name)), OPTIONS[name]
     if not text:
         return None
-    if kind is _TEXT or (kind is _DEVICES and text == AUTO):
+    if kind is _TEXT or (kind is _NUMBER and text == AUTO):
         return text
     try:
         value = int(text) if re.fullmatch(r"\s*[+-]?[0-9]+\s*", text) else Decimal(text)

@@ -27,7 +27,6 @@ from workbench.front.objectives import View
 from workbench.ledger import Ledger, default_url
 from workbench.meter import host
 from workbench.result.outdated import changes, outdated_text
-from workbench.settings import AUTO
 from workbench.study import load
 from workbench.training import SharedFiles
 
@@ -86,16 +85,6 @@ SHARE = _Finite(min=0, max=1, min_open=True, max_open=True)
 SHARE_OR_ALL = _Finite(min=0, max=1, min_open=True)
 """A share above 0, at most 1."""
 
-
-class _Devices(Whole):
-    """A number of GPUs, or the word that leaves it to a forecast."""
-
-    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
-        return value if value == AUTO else super().convert(value, param, ctx)
-
-
-DEVICES = _Devices(1)
-"""How many GPUs hold a run together: a number, or `auto`."""
 
 COUNT = Whole(1, 10**9)
 """A number of runs or labels: more than a billion of them is a slip of the finger."""

@@ -224,6 +224,25 @@ def _carbon_text(r: Result, view: View) -> str:
     return f"{number(float(grams))} g from cold ({intensity.g_co2e_per_kwh:g} g/kWh: {intensity.place}, {intensity.year})"
 
 
+def _compiling_text(r: Result) -> str:
+    """Write whether the model's layers were compiled, and why."""
+    found = r.provenance.get("compiling")
+    if not found:
+        return ""
+    why = {
+        "gains": "",
+        "loses": "costs more than it gains: ",
+        "differs": f"its numbers lie {found['apart'] or 0.0:.2g} apart: ",
+        "fails": f"it failed ({found['detail']})",
+        "short": f"too little for a trial: {found['steps']:,.0f} steps were expected",
+    }[found["why"]]
+    if found["compiled_seconds"] is None:
+        return f"no: {why}"
+    figures = f"{1000 * found['compiled_seconds']:.3g} ms a step, {1000 * found['plain_seconds']:.3g} ms without"
+    figures += f"; compiling took {duration(found['cost_seconds'])}, and {found['steps']:,.0f} steps were expected"
+    return f"{'yes' if found['taken'] else 'no'}: {why}{figures}"
+
+
 def _show_run(segments: list[Result], view: View, mlflow_run: str | None) -> None:
     last = segments[-1]
     console.print(Text(f"Trial {last.trial}", style="bold").append(f"  {describe(last)}", style="not bold"))
@@ -239,6 +258,7 @@ def _show_run(segments: list[Result], view: View, mlflow_run: str | None) -> Non
         "made on": _machines_text(last),
         "work": _work_text(last),
         "efficiency": efficiency_text(segments, kept_calibration()),
+        "compiled": _compiling_text(last),
         "means": _means_text(last, view),
         "predictions": _serving_text(last, view),
         "CO2e": _carbon_text(last, view),

@@ -21,6 +21,7 @@ from workbench.report.efficiency import efficiency_record, efficiency_text
 from workbench.report.records import front_record
 from workbench.result import Result, by_run, spending
 from workbench.result.outdated import outdated_text
+from workbench.result.sharing import sharing_text
 from workbench.sweep import SEEDS, expected, left, longest, replicates
 
 if TYPE_CHECKING:
@@ -80,9 +81,12 @@ def show_outcome(study: Study, ledger: Ledger, results: Sequence[Result], view: 
     else:
         show_front(results, view)
         print_text(f"\n{answer(results, view)}")
-        tell_doubts(results, view, ledger.description["grading"])
+        description = ledger.description
+        tell_doubts(results, view, description["grading"])
         if efficient := efficiency_text(results, timed):
             messages.print(f"Efficiency: {efficient}", style="dim", markup=False)
+        for record in description["sharing"]:
+            messages.print(sharing_text(record), style="dim", markup=False)
         following = _following(study, results, view, then or ("front" if again else ""))
         click.get_current_context().call_on_close(lambda: say_next(following))  # MLflow is yet to be told
 

@@ -50,6 +50,7 @@ def status(study: str | None, platform: str | None, label_usd: float | None, sto
             view,
             now=now,
             limits=description.get("limits"),
+            sharing=description.get("sharing", ()),
         )
     if as_json:
         workers = [

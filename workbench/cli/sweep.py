@@ -14,8 +14,9 @@ import click
 
 from workbench import forecast, search
 from workbench.cli import complete, workers
-from workbench.cli.common import COUNT, DEVICES, POSITIVE, SHARE, messages, waiting, warn_if_busy
+from workbench.cli.common import COUNT, POSITIVE, SHARE, messages, waiting, warn_if_busy
 from workbench.cli.confirm import SEEDS, confirm_front
+from workbench.cli.crew import Crew, Workers, runs_to_come
 from workbench.cli.forecasting import UNBOUNDED_RUNS, budget_text, expectation, forecaster_of, most_runs
 from workbench.cli.notebook import end_notebook
 from workbench.cli.options import Whole, gathered, placed, setting
@@ -41,14 +42,14 @@ from workbench.prices import Prices
 from workbench.quantities import dollars
 from workbench.result import by_run, labels_bought, originals
 from workbench.settings import AUTO, stated
-from workbench.sweep import LocalLauncher, RayLauncher, Unwritten, check_data, graded_by, provenance
+from workbench.sweep import RayLauncher, Unwritten, check_data, graded_by, provenance
 from workbench.sweep import sweep as work
 
 if TYPE_CHECKING:
     from workbench.ledger import Patience
     from workbench.prices import Offer
     from workbench.study import Study
-    from workbench.sweep import Launcher, Limits, Outcome
+    from workbench.sweep import Autoscaler, Launcher, Limits, Outcome
 
 F = TypeVar("F", bound=Callable[..., Any])
 
@@ -66,7 +67,7 @@ class SweepOptions(TrainingOptions):
             confirmed.
         confirm_seeds: New seeds then.
         stop_below: Least growth that the next US$ is expected to buy; None is no bound.
-        workers: Processes that work at once.
+        workers: Processes that work at once; `auto`: as many as the machine's devices are worth.
         devices: GPUs that hold a run together, or `auto`; None: what the study says.
         ray: The address of a cluster of Ray's that they work on; None: they work on this machine.
         log_samples: Examples that are put on record with each checkpoint.
@@ -79,7 +80,7 @@ class SweepOptions(TrainingOptions):
     confirm_share: float | None
     confirm_seeds: int
     stop_below: float | None
-    workers: int
+    workers: int | str
     devices: int | str | None
     ray: str | None
     log_samples: int
@@ -97,18 +98,23 @@ class SweepOptions(TrainingOptions):
         asked = stated("devices", self.devices, self.loaded)
         if asked != AUTO:
             return int(asked)
-        if not workers.devices():  # without a GPU nothing is too large for one
+        if not workers.visible():  # without a GPU nothing is too large for one
             return 1
         return forecast.typical(forecaster_of(self.loaded, self.storage)).devices or 1
 
     def work(self) -> dict[str, Any]:
         """How runs are made, as fields of a job."""
-        return {"workers": self.workers, "devices": self.together, "log_samples": self.log_samples}
+        return {"devices": self.together, "log_samples": self.log_samples}
 
     def check(self, offer: Offer, label_usd: float) -> None:
         """Raise UsageError where the sampler cannot search this space, or cannot end as it is told
         to.
         """
+        if self.workers == AUTO and self.ray is not None:
+            raise UsageError(
+                "--workers auto is for the devices of one machine, and --ray has one worker for each device of its cluster, whose "
+                "use it does not measure. Leave one of them out."
+            )
         with placed("sampler"):
             search.check_sampler(self.sampler, self.loaded)
         if self.stop_below is not None:
@@ -119,7 +125,7 @@ def sweep_options(command: F) -> F:
     """Declare the options of `SweepOptions`, for `sweep` and for its workers, which are started
     with the same words.
     """
-    count, whole = Whole(min=1), Whole(min=0)
+    whole = Whole(min=0)
     declared = (
         study_argument,
         setting("--trials", type=COUNT, help="Runs in all, those of earlier starts included. [default: the study's]"),
@@ -140,11 +146,12 @@ def sweep_options(command: F) -> F:
         ),
         setting(
             "--workers",
-            type=count,
+            type=Workers(min=1),
             default=1,
             show_default=True,
-            metavar="N",
-            help="Processes that work at once on this machine: each has one of its GPUs, or a share of its CPUs.",
+            metavar="N|auto",
+            help="Processes that work at once on this machine: each has one of its GPUs, or a share of its CPUs. auto: as many as "
+            "its CPUs are enough for; on a GPU one, and more while it is measured to be idle and they gain.",
         ),
         click.option(
             "--ray",
@@ -156,7 +163,7 @@ def sweep_options(command: F) -> F:
         ),
         setting(
             "--devices",
-            type=DEVICES,
+            type=Workers(min=1),
             metavar="K",
             help="GPUs that hold each run's model together, for one larger than a GPU: a number, or auto, by the forecast of its "
             "memory; without GPUs as many processes. [default: the study's]",
@@ -304,9 +311,7 @@ def _tell_and_ask(setup: Setup, asked: SweepOptions) -> None:
     _print_head(setup.study.question, setup.view, len(setup.study.dimensions))
     warn_if_busy()
     results = setup.ledger.results()
-    made = len(by_run(originals(results)))
-    to_come = (most_runs(setup.study, setup.limits.trials) or UNBOUNDED_RUNS) - made
-    runs = max(1, to_come)  # where none may start, those begun may go on
+    made, runs = len(by_run(originals(results))), runs_to_come(setup)
     run = forecast.typical(setup.forecaster)
     if run.devices is not None and run.devices > asked.together:
         text = f"A run is forecast to need the memory of {run.devices} of these GPUs: --devices {run.devices} has them hold it."
@@ -315,7 +320,7 @@ def _tell_and_ask(setup: Setup, asked: SweepOptions) -> None:
     terms = forecast.Terms(Prices(setup.offer, setup.label_usd), same_machine=True)
     taken = forecast.of_runs(run, runs, terms, starts=1, labels_bought=labels)
     budgets = budget_uses(setup.budget.spent(results), dataclasses.asdict(setup.limits))
-    if to_come > 0:
+    if made < (most_runs(setup.study, setup.limits.trials) or UNBOUNDED_RUNS):
         told = (expectation(taken, runs, setup.offer, more=made > 0), budget_text(taken, runs, budgets))
         messages.print(" ".join(filter(None, told)), markup=False)
     with setup.measured.unbilled():
@@ -331,18 +336,20 @@ def _worked(setup: Setup, asked: SweepOptions) -> tuple[Outcome, int]:
     _tell_and_ask(setup, asked)
     sweep_id, code = workers.new_sweep(), 0
     with setup.notebook(sweep_id) as notebook, setup.measured.meter, Progress(setup.view, setup.budget) as progress:
-        job = setup.job(notebook, progress, **asked.work(), sweep=sweep_id)
-        if asked.workers == 1 and asked.ray is None:
+        crew = Crew(asked.workers, asked.together, setup)
+        job = setup.job(notebook, progress, **asked.work(), workers=crew.count, sweep=sweep_id)
+        if crew.alone and asked.ray is None:
             outcome = work(job, sampler=asked.sampler, seed=asked.seed)
         else:
             how: dict[str, str | int] = {"sampler": asked.sampler, "seed": asked.seed}
             made_with = provenance.of(setup.study, setup.measured.meter)
-            launcher = launcher_of(asked, setup)  # first: a sweep that has no cluster has not begun
+            launcher, autoscaler = launcher_of(asked, setup, crew)  # first: a sweep that has no cluster has not begun
             # A single worker notes the beginning itself. Of several none does: without
             # this the study would go on showing how the sweep before it ended.
             setup.ledger.note_begin(dataclasses.asdict(setup.limits), sweep_id)
             provenance.note_start(job, made_with, setup.ledger.results(running=True), how)
-            outcome, code = workers.supervise(replace(job, before=setup.measured.closed()), sweep_id, launcher)
+            job = replace(job, before=setup.measured.closed())
+            outcome, code = workers.supervise(job, sweep_id, launcher, autoscaler=autoscaler)
     messages.print(f"\nThe sweep ended: {outcome.reason}.")
     then = "sweep" if outcome.interrupted else ""
     if asked.confirm_share is None or outcome.interrupted or code:
@@ -355,8 +362,8 @@ def _worked(setup: Setup, asked: SweepOptions) -> tuple[Outcome, int]:
     return outcome, code
 
 
-def launcher_of(asked: SweepOptions, setup: Setup) -> Launcher:
-    """What starts the workers that were asked for.
+def launcher_of(asked: SweepOptions, setup: Setup, crew: Crew) -> tuple[Launcher, Autoscaler | None]:
+    """What starts the workers that were asked for, and what says how many there are to be on each GPU; None where that is settled.
 
     Raises:
         EnvironmentFault: There is no cluster at the address.
@@ -364,7 +371,8 @@ def launcher_of(asked: SweepOptions, setup: Setup) -> Launcher:
     """
     assert setup.forecaster is not None
     if asked.ray is None:
-        return LocalLauncher(asked.workers, workers.together(workers.devices(), asked.together))
+        local = crew.launcher()
+        return local, crew.autoscaler(local) if crew.grows else None
     if asked.together > 1:
         raise UsageError("--devices, or the devices= of a study, is for the GPUs of one machine; --ray has each worker use one.")
     needed = forecast.typical(setup.forecaster).peak_memory_bytes if not setup.measured.meter.devices else None
@@ -376,7 +384,7 @@ def launcher_of(asked: SweepOptions, setup: Setup) -> Launcher:
             f"the ledger is a file, and {others[0]} is another machine. Name one that all of them reach: "
             "--storage postgresql+psycopg2://user@host/name."
         )
-    return launcher
+    return launcher, None
 
 
 def _print_head(question: str, view: View, dimensions: int) -> None:

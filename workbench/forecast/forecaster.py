@@ -199,8 +199,9 @@ class Forecaster:
             lengths = list(itertools.chain(*longest)) * -(-recipe.batch_size // len(longest))
             whole = (len(lengths), max(lengths))
             shape = whole if data.together else widest(lengths, self.machine.kind, packed=self.work.packs(recipe))
+            own = memory.state_bytes(pair.parameters, pair.trainable, recipe.weights)
             self._peaks[key] = memory.peak(
-                state=memory.state_bytes(pair.parameters, pair.trainable, recipe.weights),
+                state=own + memory.beside_bytes(recipe.task, recipe.method, pair.model),
                 activations=memory.Activations(
                     saved=activations.saved_bytes(pair.model, data.objective, data.rows, shape) if recipe.method.trains else 0,
                     layers=pair.shape.layers if pair.shape else None,

@@ -98,10 +98,13 @@ class Inference(ABC):
         padding_side: The side on which rows are padded: `left` where tokens are added at the end (a
             class attribute).
         writes: Whether outputs are tokens that are written one after another (a class attribute).
+        plain: Whether a batch passes the model once, and as it is: with no token more, and without
+            a cache (a class attribute).
     """
 
     padding_side: ClassVar[str] = "right"
     writes: ClassVar[bool] = False
+    plain: ClassVar[bool] = False
 
     @abstractmethod
     def __call__(self, model: torch.nn.Module, batch: Batch) -> Sequence[Any]: ...
@@ -116,6 +119,8 @@ class Read(Inference):
         read: From the model's output and the batch to one entry per row.
         objective: The objective whose pass it is; None: the model with its inputs.
     """
+
+    plain: ClassVar[bool] = True
 
     read: Callable[[Any, Batch], Sequence[Any]]
     objective: Objective | None = None

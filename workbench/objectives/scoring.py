@@ -19,6 +19,8 @@ if TYPE_CHECKING:
 class Score(Inference):
     """The single output of a model's head."""
 
+    plain: ClassVar[bool] = True
+
     def __call__(self, model: torch.nn.Module, batch: Batch) -> Sequence[float]:
         found: list[float] = model(**inputs_of(batch))["logits"].float()[:, 0].tolist()
         return found

@@ -9,6 +9,7 @@ costs           what a point costs from cold, at any offer
 spending        what a sweep has spent
 efficiency      how much of what a machine could have computed became finished work
 outdated        what is said of Results whose inputs have changed since
+sharing         what is said of workers that share a device
 recorded_offer  an offer as a Result keeps it, and back
 usage_parts     what of a point's cost was consumed on which machine
 """

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import inspect
+import math
 import warnings
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
@@ -12,6 +13,7 @@ from workbench.errors import UsageError, did_you_mean
 from workbench.ledger import distribution
 from workbench.prices import Prices
 from workbench.result import Result, cost, originals
+from workbench.search.runs import slack
 from workbench.space import Dimension, Value
 from workbench.study import Study
 
@@ -69,7 +71,8 @@ def rebuild(
 ) -> optuna.Study:
     """The study in memory, one trial per run, valued at these prices.
 
-    Samplers read only COMPLETE trials, so infeasible runs are told as such, with the worst values seen and a constraint.
+    Samplers read only COMPLETE trials, so infeasible runs are told as such, with the worst values seen and a constraint. What the
+    study requires is a constraint each as well: by how much a run misses it.
     """
     import optuna
     from optuna.study import StudyDirection
@@ -82,10 +85,15 @@ def rebuild(
     columns = list(zip(*values_of.values(), strict=True)) or [(0.0,)] * (1 + len(study.costs))
     # GPSampler and NSGA-II read only COMPLETE trials: a run that cannot be made must be one, and a bad one.
     worst = [min(columns[0]), *map(max, columns[1:])]
+    missing = {run.run_id: [-slack(run.scores.get(name), bound) for name, bound in study.bounds.items()] for run in runs}
+    # As far off as any that is known, and off in any case: of a run without the score nothing may be concluded from a 0.
+    farthest = [max([1.0, *(amount for amount in each if not math.isnan(amount))]) for each in zip(*missing.values(), strict=True)]
     for run in runs:
         values = worst if run.status == "infeasible" else values_of.get(run.run_id)
         if values is None and run.status == "complete":
             continue
+        amounts = zip(missing[run.run_id], farthest, strict=True)
+        kept = [worst_amount if math.isnan(amount) else amount for amount, worst_amount in amounts]
         params = {n: v for n, v in run.settings.items() if n in dimensions and dimensions[n].space.contains(v)}
         memory.add_trial(
             create_trial(
@@ -93,7 +101,7 @@ def rebuild(
                 values=values,
                 params=params,
                 distributions={name: distribution(dimensions[name], checkpoints=False) for name in params},
-                system_attrs={"constraints": [1.0 if run.status == "infeasible" else -1.0]},
+                system_attrs={"constraints": [1.0 if run.status == "infeasible" else -1.0, *kept]},
             )
         )
     return memory
