@@ -318,15 +318,14 @@ def table_of(record: dict[str, Any]) -> str:
         lines.append(
             f"| {each['workers']} | {each['results_per_second']:.2f} | {times} | {100 * each['lost_share_of_a_minute']:.1f} % |"
         )
-    lines += [
-        "",
-        "| results held | a write, ms | a lease, ms | what is new, ms | all, s | the front of all, s | KiB each |",
-        "|---|---|---|---|---|---|---|",
-    ]
+    read = {"all, s": "read_all_seconds", "their front, s": "front_seconds", "KiB each": "kib_each"}
+    read = {title: name for title, name in read.items() if any(name in each for each in record["growth"])}
+    heads = ["results held", "a write, ms", "a lease, ms", "what is new, ms", *read]
+    lines += ["", f"| {' | '.join(heads)} |", "|---" * len(heads) + "|"]
     for each in record["growth"]:
-        times = " | ".join(ms(each[f"{name}_seconds"]) for name in ("write", "lease", "read_what_is_new"))
-        read = ("read_all_seconds", "front_seconds", "kib_each")
-        lines.append(f"| {each['held']:,} | {times} | {' | '.join(f'{each[n]:.1f}' if n in each else '–' for n in read)} |")
+        times = [ms(each[f"{name}_seconds"]) for name in ("write", "lease", "read_what_is_new")]
+        cells = [f"{each['held']:,}", *times, *(f"{each[name]:.1f}" if name in each else "–" for name in read.values())]
+        lines.append(f"| {' | '.join(cells)} |")
     return "\n".join(lines)
 
 
