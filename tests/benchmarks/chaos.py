@@ -31,7 +31,6 @@ import functools
 import json
 import multiprocessing
 import os
-import platform
 import random
 import subprocess
 import sys
@@ -39,7 +38,6 @@ import tempfile
 import time
 from collections import Counter
 from collections.abc import Callable
-from importlib import metadata
 from pathlib import Path
 from typing import Any
 from unittest import mock
@@ -51,10 +49,9 @@ import chaos_nodes as nodes_of
 import psycopg2
 import ray_cluster
 from chaos_nodes import SLICE_SECONDS, Driver, Node
-from servers import Server, server
+from servers import Server, made_on, server
 
 from workbench.ledger import HEARTBEAT_SECONDS, Ledger
-from workbench.meter.host import cpu_model
 from workbench.sweep import OVERSHOOT_SECONDS, Limits
 from workbench.sweep.limits import started
 from workbench.usage import total
@@ -357,11 +354,9 @@ def main() -> None:
             (row["spent_seconds"] - row["budget_seconds"] for row in rows if row["budget_seconds"]), default=None
         ),
     }
-    packages = ("optuna", "sqlalchemy", "psycopg2-binary", "ray", "workbench")
     record = {
         "what": __doc__,
-        "machine": {"cpu": cpu_model(), "cpus": os.cpu_count(), "system": platform.platform()},
-        "versions": {"python": platform.python_version()} | {name: metadata.version(name) for name in packages},
+        **made_on(),
         "options": {"rounds": chosen.rounds, "away": chosen.away, "seed": chosen.seed},
         "summary": summary,
         "rows": rows,

@@ -14,12 +14,12 @@ import click
 
 from workbench import forecast, search
 from workbench.cli import complete, workers
-from workbench.cli.common import COUNT, POSITIVE, SHARE, messages, waiting, warn_if_busy
 from workbench.cli.confirm import SEEDS, confirm_front
 from workbench.cli.crew import Crew, Workers, runs_to_come
-from workbench.cli.forecasting import UNBOUNDED_RUNS, budget_text, expectation, forecaster_of, most_runs
+from workbench.cli.forecasting import UNBOUNDED_RUNS, budget_text, expectation, forecaster_of, most_runs, warn_if_busy
 from workbench.cli.notebook import end_notebook
-from workbench.cli.options import Whole, gathered, placed, setting
+from workbench.cli.options import COUNT, POSITIVE, SHARE, Whole, gathered, placed, setting
+from workbench.cli.printing import messages, waiting
 from workbench.cli.progress import Progress
 from workbench.cli.setup import (
     Measured,

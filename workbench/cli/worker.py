@@ -15,11 +15,11 @@ from typing import TYPE_CHECKING
 import click
 
 from workbench.cli import workers
-from workbench.cli.common import messages, waiting
 from workbench.cli.crew import Crew
 from workbench.cli.forecasting import forecaster_of
 from workbench.cli.notebook import MLFLOW_PATIENCE_SECONDS, end_notebook
 from workbench.cli.options import gathered
+from workbench.cli.printing import messages, waiting
 from workbench.cli.progress import Progress
 from workbench.cli.setup import prices_of, url_of
 from workbench.cli.spending import ask

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from workbench.cli.common import messages
+from workbench.cli.printing import messages
 from workbench.cli.progress import Progress
 from workbench.errors import EnvironmentFault
 from workbench.meter import Meter, number_gpus_as_nvml

@@ -104,8 +104,8 @@ class Progress:
     seconds_left: float | None
     front: int
     hypervolume: float | None
-    workers: tuple[Worker, ...] = field(default=())
-    machines: tuple[Machine, ...] = field(default=())
+    workers: tuple[Worker, ...] = ()
+    machines: tuple[Machine, ...] = ()
     outdated: int = 0
     changed: tuple[str, ...] = ()
     sharing: tuple[Mapping[str, Any], ...] = ()

@@ -20,7 +20,6 @@ from workbench.result.costs import (
     MINIMIZABLE,
     Axis,
     Cost,
-    MeanCosts,
     carried,
     cost,
     estimate,
@@ -29,13 +28,12 @@ from workbench.result.costs import (
 )
 from workbench.result.inputs import current
 from workbench.result.model_names import model_name
-from workbench.result.record import AGAIN, SCHEMA, STATUSES, Result, again, by_run, originals
+from workbench.result.record import AGAIN, Result, again, by_run, furthest, originals
 from workbench.result.recorded_offer import offer_record
 from workbench.result.spending import (
     Labels,
     Spending,
     label_order,
-    labelled_set,
     labels_bought,
     labels_by_order,
     labels_of,
@@ -49,12 +47,10 @@ __all__ = [
     "AGAIN",
     "COSTS",
     "MINIMIZABLE",
-    "SCHEMA",
-    "STATUSES",
     "Axis",
     "Cause",
     "Cost",
-    "MeanCosts",
+    "Labels",
     "Result",
     "Spending",
     "UsagePart",
@@ -64,9 +60,8 @@ __all__ = [
     "cost",
     "current",
     "estimate",
-    "Labels",
+    "furthest",
     "label_order",
-    "labelled_set",
     "labels_bought",
     "labels_by_order",
     "labels_of",
