@@ -34,7 +34,7 @@ def log(tmp_path: Path) -> Iterator[Log]:
 
 
 def wait_for(file: Path, lines: int) -> history.History:
-    for _ in range(600):
+    for _ in range(3000):
         found = history.read(file)
         if len(found.shadows) >= lines:
             return found
@@ -82,7 +82,7 @@ def test_one_that_dies_stops_nobody(log: Log, tmp_path: Path) -> None:
     second = Shadow({**ABOUT, "folder": tmp_path / "nothing", "share": 1.0}, log, "m-1")
     assert os.getpgid(second._child.pid) != os.getpgrp()  # Ctrl-C reaches the server alone, which ends it
     second.offer("r", ROWS, b'{"predictions": []}')
-    for _ in range(600):
+    for _ in range(3000):
         if second.dropped:
             break
         time.sleep(0.1)
