@@ -2,12 +2,20 @@
 
 import contextlib
 import os
-import subprocess
-import sys
 from collections.abc import Iterator
 from unittest import mock
 
-_QUIET = {"RAY_USAGE_STATS_ENABLED": "0", "RAY_DISABLE_IMPORT_WARNING": "1", "RAY_enable_metrics_collection": "0"}
+SETTINGS = {
+    "RAY_USAGE_STATS_ENABLED": "0",
+    "RAY_DISABLE_IMPORT_WARNING": "1",
+    "RAY_enable_metrics_collection": "0",
+    # A node whose process is gone is given up after a second or two, not after fifteen. How long a busy one may take to answer is
+    # as it ever was.
+    "RAY_health_check_initial_delay_ms": "1000",
+    "RAY_health_check_period_ms": "500",
+    "RAY_health_check_failure_threshold": "3",
+}
+"""Of every process that has to do with the cluster, in its environment."""
 
 
 @contextlib.contextmanager
@@ -17,7 +25,7 @@ def cluster(*nodes: dict[str, object]) -> Iterator[object]:
     Yields:
         Ray's `Cluster`, whose `address` is that of its head, and which `add`s nodes.
     """
-    with mock.patch.dict(os.environ, _QUIET):
+    with mock.patch.dict(os.environ, SETTINGS):
         import ray
         from ray._private import services
         from ray.cluster_utils import Cluster
@@ -35,20 +43,8 @@ def cluster(*nodes: dict[str, object]) -> Iterator[object]:
                 made.shutdown()
 
 
-_DRIVER = """
-import sys
-from ray._private import services
-services.get_node_ip_address = lambda *_, **__: "127.0.0.1"
-sys.argv = ["workbench", *sys.argv[1:]]
-from workbench.cli import main
-main()
-"""
+def loopback() -> None:
+    """Have Ray take the loopback for the address of this process, which is to join the cluster."""
+    from ray._private import services
 
-
-def start(*words: object, folder: object, log: object) -> subprocess.Popen[bytes]:
-    """The command `workbench` as a process that takes the loopback for its address; what it prints goes to `log`."""
-    env = {**os.environ, **_QUIET}
-    with open(str(log), "ab") as file:  # noqa: PTH123
-        return subprocess.Popen(
-            [sys.executable, "-c", _DRIVER, *map(str, words)], cwd=str(folder), stdout=file, stderr=file, env=env
-        )
+    services.get_node_ip_address = lambda *_, **__: "127.0.0.1"

@@ -13,6 +13,7 @@ from pathlib import Path
 import pytest
 from commands import ANSI, study_text
 
+from workbench import __version__
 from workbench.cli import _COMMANDS
 
 
@@ -55,7 +56,7 @@ def test_python_m_workbench(tmp_path):
     done = subprocess.run(
         [sys.executable, "-m", "workbench", "--version"], cwd=tmp_path, capture_output=True, text=True, check=True
     )
-    assert done.stdout.startswith("workbench, version") or "version" in done.stdout
+    assert done.stdout == f"workbench, version {__version__}\n"
 
 
 @pytest.mark.parametrize(

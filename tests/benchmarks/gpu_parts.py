@@ -499,29 +499,29 @@ def repeated(place: Place, size: Size) -> dict[str, Any]:
 def choices(place: Place, size: Size) -> dict[str, Any]:
     """Seconds a step in float32, in bfloat16, compiled, and with an optimiser's state in 8 bits; and after how many steps compiling
     has paid for itself. Nothing of it is built in before this says that it gains."""
-    found: dict[str, Any] = {}
-    recipes = {
-        "encoder, full": reader(place, size, full(learning_rate=1e-4)),
-        "encoder, lora": reader(place, size, lora(1e-3)),
-        "decoder, lora": writer(place, size, lora(1e-4)),
+    return {
+        "encoder, full": ways(reader(place, size, full(learning_rate=1e-4)), size),
+        "encoder, lora": ways(reader(place, size, lora(1e-3)), size),
+        "decoder, lora": ways(writer(place, size, lora(1e-4)), size),
     }
-    for name, recipe in recipes.items():
-        own: dict[str, Any] = {}
-        for way, more, change in (
-            ("float32", {"precision": "float32"}, None),
-            ("bfloat16", {"precision": "bfloat16"}, None),
-            ("compiled", {"precision": "bfloat16"}, lambda of: of.model.compile(backend=size.backend, dynamic=True)),
-            ("8-bit moments", {"precision": "bfloat16"}, _eight_bits),
-        ):
-            try:
-                own[way] = _steps(dataclasses.replace(recipe, **more), size, change)
-            except Exception as error:  # what one way lacks, the others may have
-                own[way] = {"error": f"{type(error).__name__}: {error}"[:500]}
-        gain = own["bfloat16"].get("step_seconds", 0.0) - own["compiled"].get("step_seconds", float("inf"))
-        more_seconds = own["compiled"].get("first_seconds", 0.0) - own["bfloat16"].get("first_seconds", 0.0)
-        own["steps_until_compiling_pays"] = more_seconds / gain if gain > 0 else None
-        found[name] = own
-    return found
+
+
+def ways(recipe: Recipe, size: Size) -> dict[str, Any]:
+    """What `choices` measures, of one recipe."""
+    own: dict[str, Any] = {}
+    for way, more, change in (
+        ("float32", {"precision": "float32"}, None),
+        ("bfloat16", {"precision": "bfloat16"}, None),
+        ("compiled", {"precision": "bfloat16"}, lambda of: of.model.compile(backend=size.backend, dynamic=True)),
+        ("8-bit moments", {"precision": "bfloat16"}, _eight_bits),
+    ):
+        try:
+            own[way] = _steps(dataclasses.replace(recipe, **more), size, change)
+        except Exception as error:  # what one way lacks, the others may have
+            own[way] = {"error": f"{type(error).__name__}: {error}"[:500]}
+    gain = own["bfloat16"].get("step_seconds", 0.0) - own["compiled"].get("step_seconds", float("inf"))
+    more_seconds = own["compiled"].get("first_seconds", 0.0) - own["bfloat16"].get("first_seconds", 0.0)
+    return own | {"steps_until_compiling_pays": more_seconds / gain if gain > 0 else None}
 
 
 def _eight_bits(of: Any) -> None:
