@@ -56,7 +56,7 @@ def test_python_m_workbench(tmp_path):
     done = subprocess.run(
         [sys.executable, "-m", "workbench", "--version"], cwd=tmp_path, capture_output=True, text=True, check=True
     )
-    assert done.stdout == f"workbench, version {__version__}\n"
+    assert done.stdout == f"python -m workbench, version {__version__}\n"
 
 
 @pytest.mark.parametrize(
