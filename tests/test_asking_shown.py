@@ -49,6 +49,7 @@ def swept(once: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     return tmp_path
 
 
+@pytest.mark.slow
 def test_a_sweep_of_all_that_a_study_can_be(swept: Path, command) -> None:
     points = json.loads(command("front", "--json")[1])["points"]
     asked = [p for p in points if p["method"] == "zero_shot"]

@@ -474,6 +474,7 @@ def test_a_sweep_that_learned_nothing_says_so(command, tmp_path, tiny):
         assert "dev examples grade every point: a score of 50 is known to about ±" in told
 
 
+@pytest.mark.slow
 def test_a_run_that_several_studies_have_is_told_of(command, tmp_path, tiny):
     for i, trials in enumerate((2, 1)):
         (tmp_path / f"s{i}.py").write_text(study_text(tiny, task=f"TinyTask(train={32 + i})"))
