@@ -14,7 +14,7 @@ from workbench.formulations import Rows
 from workbench.objectives import Batch
 from workbench.testing import tiny_decoder, tiny_model, tiny_seq2seq
 from workbench.training import train
-from workbench.training.passes import questions
+from workbench.training.grading import questions
 from workbench.training.tuning import Tuning
 
 CPU = torch.device("cpu")

@@ -58,10 +58,10 @@ def place(good, tmp_path, monkeypatch):
 
 def forget():
     """What is kept in memory by name would be of the folder before."""
-    from workbench.data import models, readers
-    from workbench.tasks import question_answering as module
+    from workbench.data import readers
+    from workbench.tasks import QuestionAnswering, tables
 
-    for cached in (readers.load, models.tokenizer, *vars(sys.modules[module.__module__]).values()):
+    for cached in (readers.load, *vars(tables).values(), *vars(sys.modules[QuestionAnswering.__module__]).values()):
         if hasattr(cached, "cache_clear"):
             cached.cache_clear()
 

@@ -68,7 +68,8 @@ def test_a_later_run_passes_nothing_through_the_body_for_its_features(tiny: str,
     made = recipe(TinyTask(train=40, dev=20), tiny, epochs=1)
     first = outcome(made)
     passed: list[int] = []
-    monkeypatch.setattr(features.Features, "_output", lambda self, inputs: passed.append(1))
+    for each in ("_output", "_last"):
+        monkeypatch.setattr(features.Features, each, lambda self, inputs: passed.append(1))
     again = outcome(made)
     assert not passed
     for (_, scores, weights, *_), (_, others, wanted, *_) in zip(first, again, strict=True):
@@ -102,7 +103,7 @@ def test_what_was_there_before_changes_no_bit_and_no_bill(
     first = outcome(made)
     calls: list[int] = []
     real = features.Features._computed
-    monkeypatch.setattr(features.Features, "_computed", lambda *args: calls.append(1) or real(*args))
+    monkeypatch.setattr(features.Features, "_computed", lambda *args, **how: calls.append(1) or real(*args, **how))
     second = outcome(made)
     assert not calls
     assert first[0][3]["evaluate"].work.flops > 0
@@ -118,7 +119,7 @@ def test_a_smaller_training_set_shares_what_a_larger_one_has(tiny: str, monkeypa
     outcome(recipe(TinyTask(train=96, dev=16), tiny))
     calls: list[int] = []
     real = features.Features._computed
-    monkeypatch.setattr(features.Features, "_computed", lambda *args: calls.append(1) or real(*args))
+    monkeypatch.setattr(features.Features, "_computed", lambda *args, **how: calls.append(1) or real(*args, **how))
     outcome(recipe(TinyTask(train=64, dev=16), tiny, head(learning_rate=3e-2), batch_size=4))
     assert not calls
     outcome(recipe(TinyTask(train=64, dev=16, seed=1), tiny))
@@ -167,16 +168,18 @@ def test_the_speed_of_predictions_counts_what_is_at_hand(tiny: str) -> None:
 
 def test_nothing_is_dropped_out_below_a_head_that_learns_alone(tiny: str) -> None:
     of = Tuning(recipe(TinyTask(), tiny), CPU, None)
-    assert of.body is of.model.base_model
-    modes = {module.training for module in of.body.modules()}
+    assert of.frozen is not None
+    (body,) = of.frozen.modules
+    assert body is of.model.base_model
+    modes = {module.training for module in body.modules()}
     assert modes == {False}
     assert of.model.dropout.training
     rows = of.formulation.encode(of.recipe.task.splits().train, of.processor)
     of.make_step(rows, np.arange(4), 4)
-    assert {module.training for module in of.body.modules()} == {False}
+    assert {module.training for module in body.modules()} == {False}
     for method in (full(learning_rate=1e-3), bitfit(learning_rate=1e-3), peft("lora", learning_rate=1e-3, r=2), zero_shot()):
         other = Tuning(recipe(TinyTask(), tiny, method), CPU, None)
-        assert other.body is None
+        assert other.frozen is None
         assert other.features is None
         assert all(module.training for module in other.model.modules())
     assert [methods.revision(m) for m in (head(learning_rate=1), full(learning_rate=1), bitfit(learning_rate=1))] == [1, 0, 0]
@@ -218,7 +221,7 @@ def test_no_more_is_kept_than_the_head_reads(kind: str, wanted: dict[str, str]) 
     model = build(kind)
     ids = torch.randint(4, 64, (4, 9), generator=torch.Generator().manual_seed(0))
     inputs = {"input_ids": ids, "attention_mask": torch.ones_like(ids)}
-    of = features.Features(model.base_model, ("here",), lambda batch: model(**batch), lambda lengths, padded: None)
+    of = features.Features([model.base_model], ("here",), lambda batch: model(**batch), lambda lengths, padded: None)
     found = of._found(inputs, [9] * 4)
     assert found is not None
     assert dict(found.parts) == wanted
@@ -230,7 +233,7 @@ def test_a_head_that_reads_something_else_is_left_alone() -> None:
             return (input_ids.float(),)
 
     body = Body()
-    of = features.Features(body, ("here",), lambda batch: {"logits": body(**batch)[0]}, lambda lengths, padded: None)
+    of = features.Features([body], ("here",), lambda batch: {"logits": body(**batch)[0]}, lambda lengths, padded: None)
     assert of._found({"input_ids": torch.ones(2, 3)}, [3, 3]) is None
 
 

@@ -24,7 +24,7 @@ from workbench.tasks.base import Example
 from workbench.testing import TinyTask, TinyText, tiny_decoder, tiny_model, tiny_seq2seq
 from workbench.training import train, tuned_model, tuning
 from workbench.training.batches import micro_batches
-from workbench.training.passes import questions
+from workbench.training.grading import questions
 from workbench.training.progress import Progress
 from workbench.training.tuning import Tuning
 

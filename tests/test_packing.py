@@ -122,7 +122,7 @@ def test_a_step_has_the_gradient_of_padded_rows_and_counts_no_padding(tmp_path: 
             tuning.layers = None
         tuning.model.eval()  # dropout draws other numbers where there are fewer tokens
         rows = tuning.formulation.encode(task.splits().train, tuning.processor)
-        _, padded = tuning._gradient(rows, np.arange(16))
+        _, padded = tuning.gradient(rows, np.arange(16))
         assert (padded == int(rows.lengths[:16].sum())) is packed
         gradients[packed] = [p.grad for p in tuning.parameters.values() if p.grad is not None]
     assert len(gradients[True]) == len(gradients[False]) > 0
@@ -141,6 +141,32 @@ def test_a_model_that_fails_its_trial_has_its_rows_padded(tmp_path: Path, monkey
     rows = tuning.formulation.encode(task.splits().train, tuning.processor)
     lengths = [len(set(rows.lengths[some].tolist())) for some, _ in micro_batches(rows, np.arange(24), CPU, packed=tuning.packs)]
     assert len(lengths) > 1
+
+
+def test_what_was_tried_before_decides_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Whether a run's rows are packed depends on its own model, with its method on it."""
+    name = tiny_model(tmp_path / "model")
+    task = classification(str(of_lengths(tmp_path)), train=24, dev=8, test=4, max_length=32)
+
+    def lora(rank: int, rate: float = 1e-2, seed: int = 0) -> Recipe:
+        method = peft("lora", learning_rate=rate, r=rank, target_modules="all-linear")
+        return Recipe(task=task, model=name, method=method, epochs=1, seed=seed)
+
+    tried: list[int] = []
+
+    def proven(model: Any, layers: Any) -> bool:
+        tried.append(model.peft_config["default"].r)
+        return tried[-1] == 2  # as if a model would fail with another rank
+
+    monkeypatch.setattr(packing, "proven", proven)
+    for order in ((2, 4), (4, 2)):
+        monkeypatch.setattr(passes, "_proven", {})
+        assert {rank: Tuning(lora(rank), CPU, None).packs for rank in order} == {2: True, 4: False}
+    tried.clear()
+    assert Tuning(lora(2, 3e-2), CPU, None).packs  # a learning rate is no part of the model
+    assert not tried
+    assert Tuning(lora(2, seed=1), CPU, None).packs
+    assert tried == [2]
 
 
 def test_layers_that_are_computed_again_have_their_rows_padded(tmp_path: Path) -> None:

@@ -217,7 +217,7 @@ def test_the_settings_shown_are_understood(tmp_path: Path, monkeypatch: pytest.M
     shown = block("workbench/prices/README.md", "toml")
     path.write_text(shown.replace("or g_co2e_per_kwh = …", ""), encoding="utf-8")
     monkeypatch.setenv("WORKBENCH_SETTINGS", str(path))
-    assert (settings.load().platform, settings.load().label_usd) == ("office", 0.05)
+    assert settings.load().options == {"platform": "office", "label_usd": 0.05}
     office, quoted = prices.find("office"), prices.find("acme")
     assert office.usd_per_kwh is not None
     assert float(office.usd_per_hour) == pytest.approx(3200 / (4 * 8760 * 0.3))
@@ -530,8 +530,8 @@ def test_the_table_of_the_loop_is_made_of_medians_within_rounds() -> None:
     assert "| full and LoRA, chat | void | 2.0 (1.0 to 2.0) | 1.0 (0.8 to 1.5) | 1.0 (1.0 to 1.5) | 1.0 (1.0 to 2.0) |" in table
 
 
-@pytest.mark.parametrize("name", ["scale", "chaos"])
-def test_many_workers_on_one_ledger_are_told_as_they_were_measured(name: str) -> None:
+@pytest.mark.parametrize("name", ["scale", "chaos", "serving"])
+def test_the_tables_of_a_benchmark_are_those_of_its_record(name: str) -> None:
     room = text_of("tests/benchmarks/README.md")
     if not (RESULTS / f"{name}.json").exists():
         assert f"results/{name}.json" not in room

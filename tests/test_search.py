@@ -38,6 +38,10 @@ def study(**changes):
     return Study(Recipe(**recipe | changes), maximize="accuracy", minimize="usd")
 
 
+def bound(**require):
+    return Study(study().recipe, maximize="accuracy", minimize="usd", require=require)
+
+
 FINITE = {"method": choice(full(learning_rate=1e-3), bitfit(learning_rate=1e-3)), "epochs": choice(1, 2)}
 
 
@@ -193,6 +197,33 @@ def test_infeasible_before_anything_is_complete_is_told_too():
     (trial,) = told(of, [result(of, SETTINGS, "infeasible")])
     assert trial.state == TrialState.COMPLETE
     assert trial.system_attrs["constraints"][0] > 0
+
+
+def test_what_is_required_is_told_as_by_how_much_it_is_missed():
+    of = bound(accuracy=70.0)
+    unfit = SETTINGS | {"task.train": 64}
+    results = [
+        result(of, SETTINGS, accuracy=80.0),
+        result(of, SETTINGS | {"model": "b"}, accuracy=40.0),
+        result(of, unfit, "infeasible"),
+    ]
+    assert [t.system_attrs["constraints"] for t in told(of, results)] == [[-1.0, -10.0], [-1.0, 30.0], [1.0, 30.0]]
+    assert [len(t.system_attrs["constraints"]) for t in told(study(), results)] == [1, 1, 1]
+
+
+def test_the_sampler_turns_to_what_keeps_a_bound():
+    """In a toy where the better half of all methods is not let through."""
+    free, held = study(), bound(gap_accuracy=5.0)
+    share = []
+    for of in (free, held):
+        results = []
+        for i in range(30):
+            settings = propose(of, results)
+            full_ = settings["method"] == "full"
+            made = result(of, settings, accuracy=(80.0 if full_ else 50.0) + i % 7, seconds=1.0 + i % 3)
+            results.append(replace(made, scores=made.scores | {"gap_accuracy": 30.0 if full_ else 1.0}))
+        share.append(sum(r.method == "full" for r in results[10:]))
+    assert share[1] < share[0]
 
 
 def test_prices_are_those_of_now():

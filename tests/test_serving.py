@@ -12,9 +12,12 @@ import pytest
 from safetensors.torch import save_file
 
 from workbench import Recipe, few_shot, full, item_item, knn, logistic, peft, zero_shot
-from workbench.errors import DataError, EnvironmentFault, UsageError
+from workbench.errors import DataError, EnvironmentFault, Refused, UsageError
+from workbench.result import Result
 from workbench.serving import bundle
+from workbench.serving.evidence import _metric as metric_of
 from workbench.serving.loading import Deployed, plain, sharing
+from workbench.serving.regrading import regrade
 from workbench.study import load
 from workbench.tasks import (
     audio_classification,
@@ -22,6 +25,7 @@ from workbench.tasks import (
     continual,
     image_classification,
     language_modelling,
+    monitoring,
     question_answering,
     ranking,
     recommendation,
@@ -78,6 +82,11 @@ def sentence(i: int, length: int = 6) -> str:
 def classes(folder: Path) -> Any:
     data = rows(folder, "texts.jsonl", [{"text": sentence(i), "label": ("no", "yes", "maybe")[i % 3]} for i in range(60)])
     return classification(data, train=24, dev=8)
+
+
+def topics(folder: Path) -> Any:
+    made = [{"text": sentence(i), "label": ("no", "yes")[i % 2], "group": "ab"[i // 2 % 2]} for i in range(80)]
+    return monitoring(rows(folder, "topics.jsonl", made), train=24, dev=16, watched="no", topics=True)
 
 
 def pairs(folder: Path) -> Any:
@@ -224,6 +233,7 @@ KINDS: dict[str, tuple[str, Callable[[Path], Any], Any]] = {
     "tasks merged": ("encoder", in_turn("merge"), LORA),
     "classes by neighbours": ("encoder", classes, knn(neighbours=3)),
     "classes by a regression": ("encoder", classes, logistic()),
+    "topics with labels": ("encoder", topics, logistic()),
     "spans": ("encoder", answers, FULL),
     "entities": ("encoder", tags, LORA),
     "embeddings": ("encoder", documents, FULL),
@@ -297,6 +307,27 @@ def test_what_is_served_is_what_was_graded(kind: str, tmp_path: Path, models: di
     assert [alike(a, b, task) for a, b in zip(found, expected, strict=True)] == [True] * len(asked)
     assert not list((tmp_path / "model").rglob("*.pkl"))
     assert set(json.loads(json.dumps(found, allow_nan=False)) and asked[0]) - {"id"} == set(task.asked())
+
+
+@pytest.mark.parametrize("metric", ["typos_accuracy", "capitals_macro_f1", "worst_group_accuracy"])
+def test_a_model_is_graded_again_by_the_score_that_was_maximised(metric: str, tmp_path: Path, models: dict[str, str]) -> None:
+    made_of = [{"text": sentence(i), "label": ("no", "yes")[i % 2], "group": "ab"[i // 2 % 2]} for i in range(80)]
+    task = classification(rows(tmp_path, "t.jsonl", made_of), train=24, dev=16, perturb=("typos", "capitals"))
+    recipe, last, weights = made(tmp_path, task, models["encoder"], logistic())
+    bundle.write(tmp_path / "bundle", recipe, weights, None, {})
+    found = regrade(tmp_path / "bundle", task, metric, last.scores[metric])
+    assert found is not None
+    with pytest.raises(Refused, match=rf"loaded again the model has {metric}"):
+        regrade(tmp_path / "bundle", task, metric, last.scores[metric] + 40)
+
+
+def test_of_a_score_that_no_model_has_by_itself_another_one_is_told(tmp_path: Path, models: dict[str, str]) -> None:
+    task = in_turn("plain")(tmp_path)
+    recipe = Recipe(task=task, model=models["encoder"], method=FULL, epochs=1, also=[classes(tmp_path)])
+    scores = {"accuracy": 1.0, "average_accuracy": 2.0, "backward_transfer": 3.0, "texts_accuracy": 4.0}
+    point = Result(recipe_id="r", run_id="r", recipe={}, settings={}, status="complete", scores=scores)
+    named = {maximised: metric_of(point, recipe, maximised) for maximised in scores}
+    assert named["backward_transfer"] == named["texts_accuracy"] == named["average_accuracy"] == "average_accuracy"
 
 
 @pytest.fixture(scope="module")

@@ -102,6 +102,11 @@ def test_deploying_makes_a_champion_and_rolling_back_the_one_before(swept_texts:
     assert logged.tags["workbench.confirmed"] == "false"
     run = client.get_run(logged.source_run_id)
     assert [each.model_id for each in run.outputs.model_outputs] == [logged.model_id]
+    # Who is to be forgotten: the version that has learned it is named, the one that was only asked is not.
+    told, _ = said(swept_texts, "forget", "my.py", "--example", "0/1", "--json")
+    assert [held for held in told["held_by"] if held.startswith("models:")] == ["models:/my/1"]
+    graded, _ = said(swept_texts, "forget", "my.py", "--example", "1/1", "--json")
+    assert not [held for held in graded["held_by"] if held.startswith("models:")]
 
 
 @pytest.mark.slow

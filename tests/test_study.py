@@ -10,7 +10,22 @@ from typing import Any
 
 import pytest
 
-from workbench import Method, Recipe, Study, bitfit, choice, full, integers, loguniform, peft, uniform
+from workbench import (
+    Method,
+    Recipe,
+    Study,
+    bitfit,
+    choice,
+    distil,
+    full,
+    integers,
+    knn,
+    logistic,
+    loguniform,
+    peft,
+    uniform,
+    zero_shot,
+)
 from workbench.errors import StudyError, UsageError
 from workbench.study import load
 from workbench.testing import TinyTask
@@ -27,6 +42,17 @@ def a_study(**changes: Any) -> Study:
     method = choice(full(learning_rate=loguniform(1e-4, 1e-3)), peft("lora", learning_rate=1e-3, r=choice(4, 8), lora_alpha=16))
     recipe = a_recipe(task=TinyTask(train=choice(32, 64)), method=method, epochs=integers(1, 4))
     return Study(**({"recipe": recipe, "maximize": "accuracy"} | changes))
+
+
+def test_epochs_may_be_left_out_where_nothing_learns_step_by_step() -> None:
+    task = TinyTask()
+    for method in (zero_shot(), logistic(), choice(knn(), logistic(C=1))):
+        recipe = Recipe(task=task, model="m", method=method)
+        assert recipe == Recipe(task=task, model="m", method=method, epochs=0)
+    assert a_recipe(pseudo=distil(Recipe(task=task, model="m", method=zero_shot()))).pseudo is not None
+    for method in (full(learning_rate=1e-3), choice(logistic(), full(learning_rate=1e-3))):
+        with pytest.raises(UsageError, match=r"Recipe\(\) needs epochs, e\.g\. epochs=integers"):
+            Recipe(task=task, model="m", method=method)
 
 
 # What is refused

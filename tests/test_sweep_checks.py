@@ -1,7 +1,6 @@
 """What is known of a study's data before anything is spent on it."""
 
 import json
-import sys
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -13,7 +12,7 @@ from workbench.errors import DataError, UsageError
 from workbench.formulations import Rows
 from workbench.objectives import NO_TARGET
 from workbench.sweep import check_data
-from workbench.tasks import QuestionAnswering, question_answering
+from workbench.tasks import question_answering, tables
 from workbench.testing import TinyTask
 from workbench.testing.tiny import TinyFormulation
 
@@ -26,7 +25,7 @@ def _nothing_remembered():
 def forget():
     """As if the process were new: a file is read once in one."""
     load.cache_clear()
-    vars(sys.modules[QuestionAnswering.__module__])["_shuffled"].cache_clear()
+    tables._shuffled.cache_clear()
 
 
 def written(path, long=(0, 0, 0)):

@@ -7,9 +7,10 @@ import pytest
 import started
 from started import child, fresh
 
-from workbench import Study, adapter, choice, distil, full, head, peft, training
+from workbench import Study, adapter, choice, distil, full, head, methods, peft, training
 from workbench.errors import UsageError
-from workbench.forecast import Forecaster, pairs
+from workbench.forecast import Forecaster, memory, pairs
+from workbench.forecast.machine import Machine
 from workbench.result import label_order
 from workbench.tasks import classification, continual
 from workbench.testing import FakeMeter, TinyTask
@@ -262,12 +263,108 @@ def test_the_stronger_the_nearer(tiny):
         recipe = chain(tiny, "ewc", strength=strength)
         last(recipe)
         begun = Tuning(recipe, torch.device("cpu"), None)
-        assert begun.held
+        assert begun.anchors
         known = parent_store.information(recipe.parent)
         *_, end = train(recipe, meter=FakeMeter())
         weights = end.weights()
         moved.append(sum(float((known[name] * (weights[name] - p.detach()) ** 2).sum()) for name, p in begun.parameters.items()))
     assert moved[1] < moved[0]
+
+
+# Of a weight that an adapter is added to
+
+
+def ewc_lora(model, strength=1000.0, **settings):
+    return replace(chain(model, "ewc", strength=strength, **settings), method=LORA)
+
+
+def test_of_an_adapter_the_information_is_that_of_the_weights_it_is_merged_into(tiny):
+    recipe = ewc_lora(tiny)
+    last(recipe)
+    known = parent_store.information(recipe.parent)
+    names = methods.added(Tuning(recipe, torch.device("cpu"), None).model).keys() | {"classifier.weight", "classifier.bias"}
+    assert known.keys() == names
+    tuning = Tuning(replace(recipe, task=FIRST, method=full(learning_rate=1e-3)), torch.device("cpu"), None)
+    merged = parent_store.model_tensors(recipe.parent)
+    with torch.no_grad():
+        for name, parameter in tuning.model.named_parameters():
+            parameter.copy_(merged[name])
+    rows = tuning.formulation.encode(FIRST.splits().train, tuning.processor)
+    sums = dict.fromkeys(names, 0.0)
+    for i in range(64):
+        tuning.model.zero_grad()
+        inputs = {name: torch.as_tensor(value) for name, value in rows.batch([i]).items()}
+        tuning.lesson.loss(tuning.lesson.forward(tuning.model.eval(), inputs), inputs).backward()
+        for name, parameter in tuning.model.named_parameters():
+            if name in sums:
+                sums[name] = sums[name] + parameter.grad**2
+    assert all(torch.allclose(known[name], value / 64, rtol=1e-3, atol=1e-9) for name, value in sums.items())
+
+
+def test_the_pull_is_the_gradient_of_how_far_a_weight_is_from_where_it_began(tiny):
+    recipe = ewc_lora(tiny, strength=10.0)
+    last(recipe)
+    known = parent_store.information(recipe.parent)
+    tuning = Tuning(recipe, torch.device("cpu"), None)
+    begun = {name: weight().detach() for name, weight in methods.added(tuning.model).items()}
+    with torch.no_grad():
+        for parameter in tuning.parameters.values():
+            parameter.add_(0.01 * torch.randn_like(parameter))
+    tuning.model.zero_grad()
+    for anchor in tuning.anchors:
+        anchor.pull()
+    found = {name: parameter.grad.clone() for name, parameter in tuning.parameters.items() if "lora_" in name}
+    tuning.model.zero_grad()
+    penalty = sum(
+        (10.0 / 2 * known[name] * (weight() - begun[name]) ** 2).sum() for name, weight in methods.added(tuning.model).items()
+    )
+    penalty.backward()
+    assert found
+    for name, grad in found.items():
+        assert torch.allclose(grad, tuning.parameters[name].grad, rtol=1e-4, atol=1e-10), name
+        assert grad.abs().max() > 0
+
+
+@pytest.mark.slow
+def test_an_adapter_that_is_held_stays_nearer(tiny):
+    moved = []
+    for strength in (1.0, 1e7):
+        recipe = ewc_lora(tiny, strength=strength)
+        *_, end = train(recipe, meter=FakeMeter())
+        known = parent_store.information(recipe.parent)
+        tuning = Tuning(recipe, torch.device("cpu"), None)
+        assert tuning.adopt(end.weights())
+        moved.append(
+            sum(float((known[name] * weight().detach() ** 2).sum()) for name, weight in methods.added(tuning.model).items())
+        )
+    assert moved[1] < moved[0] / 2
+
+
+def test_three_tasks_add_up_what_is_known(tiny):
+    three = continual([FIRST, SECOND, TinyTask(train=64, dev=16, seed=2, data="third")], strategy="ewc", epochs=1)
+    recipe = replace(ewc_lora(tiny), task=three, epochs=1)
+    found = last(recipe)
+    first, both = (parent_store.information(of) for of in (recipe.parent.parent, recipe.parent))
+    assert first.keys() == both.keys()
+    assert all((both[name] >= value).all() for name, value in first.items())
+    assert {"score_of_3", "forgetting"} <= found.scores.keys()
+
+
+def test_what_is_held_beside_a_model_is_in_the_forecast_of_its_memory(tiny):
+    machine = Machine.here()
+
+    def peak(strategy, method):
+        study = Study(replace(chain(tiny, strategy), method=method), maximize="average_accuracy")
+        return Forecaster(study, machine=machine).run(study.recipe).peak_memory_bytes.value
+
+    plain = Tuning(replace(chain(tiny), task=FIRST, method=LORA), torch.device("cpu"), None)
+    whole, tuned = sum(p.numel() for p in plain.model.parameters()), sum(p.numel() for p in plain.parameters.values())
+    dense = sum(weight().numel() for weight in methods.added(plain.model).values())
+    alone = peak("plain", LORA)
+    for strategy, floats in {"replay": 0, "ewc": 2 * tuned + 4 * dense, "adapter_per_task": 2 * tuned, "merge": 2 * whole}.items():
+        assert peak(strategy, LORA) - alone == pytest.approx(4 * floats), strategy
+        assert memory.beside_bytes(replace(chain(tiny, strategy)).task, LORA, plain.model) == 4 * floats
+    assert memory.beside_bytes(chain(tiny, "merge").task, full(learning_rate=1e-3), plain.model) == 4 * (whole + tuned)
 
 
 # What cannot be
@@ -280,9 +377,11 @@ def test_what_cannot_be_is_refused(tiny, tmp_path):
         continual([FIRST, SECOND], strategy="hope")
     with pytest.raises(UsageError, match="must be a list of tasks"):
         continual(FIRST)
-    lora = replace(chain(tiny, "ewc"), method=peft("lora", learning_rate=1e-3, target_modules="all-linear"))
-    with pytest.raises(UsageError, match="'lora' puts others beside them"):
-        last(lora)
+    ia3 = peft("ia3", learning_rate=1e-3, target_modules=["query", "dense"], feedforward_modules=["dense"])
+    with pytest.raises(UsageError, match="what 'ia3' makes of them is no sum"):
+        last(replace(chain(tiny, "ewc"), method=ia3))
+    with pytest.raises(UsageError, match="what 'lora' makes of them is no sum"):
+        last(replace(chain(tiny, "ewc"), method=peft("lora", learning_rate=1e-3, target_modules="all-linear", use_dora=True)))
     with pytest.raises(UsageError, match="train must be at least 1"):
         continual([FIRST, replace(SECOND, train=0)])
     with pytest.raises(UsageError, match="'full' tunes the model itself, which all tasks share"):
@@ -292,9 +391,9 @@ def test_what_cannot_be_is_refused(tiny, tmp_path):
         child(each)
     with pytest.raises(UsageError, match="weights for each of its tasks"):
         child(tiny, pseudo=distil(each))
-    study = Study(replace(chain(tiny, choice("plain", "ewc")), method=lora.method), maximize="average_accuracy")
-    assert "'lora' puts others beside them" in next(pairs.plan(study)).problem
-    half = Study(replace(chain(tiny, "merge"), method=lora.method, weights="bfloat16"), maximize="average_accuracy")
+    study = Study(replace(chain(tiny, choice("plain", "ewc")), method=ia3), maximize="average_accuracy")
+    assert "what 'ia3' makes of them is no sum" in next(pairs.plan(study)).problem
+    half = Study(replace(chain(tiny, "merge"), method=LORA, weights="bfloat16"), maximize="average_accuracy")
     assert "must be float32" in next(pairs.plan(half)).problem
     study = Study(replace(chain(tiny), method=adapter(learning_rate=1e-3)), maximize="average_accuracy")
     assert "cannot be merged" in next(pairs.plan(study)).problem
@@ -304,6 +403,8 @@ def test_a_study_searches_strategies(tiny):
     every = choice("plain", "replay", "ewc", "adapter_per_task", "merge")
     whole = Study(replace(chain(tiny, every), method=HOW["head"]), maximize="average_accuracy")
     assert [(p.before, p.fits) for p in pairs.plan(whole)] == [(False, True)]
+    held = Study(replace(chain(tiny, choice("plain", "ewc")), method=LORA), maximize="average_accuracy")
+    assert [p.problem for p in pairs.plan(held)] == [""]
     study = Study(chain(tiny, choice("plain", "replay")), maximize="average_accuracy")
     assert {*study.dimensions} == {"task.strategy"}
     assert study.resolve({"task.strategy": "replay"}).parent.task.strategy == "replay"

@@ -18,7 +18,7 @@ from workbench.formulations import CausalModelling, Likelihood, MaskedModelling
 from workbench.sweep import check_data
 from workbench.tasks import language_modelling
 from workbench.testing import tiny_decoder
-from workbench.training.passes import questions
+from workbench.training.grading import questions
 
 torch = pytest.importorskip("torch")
 

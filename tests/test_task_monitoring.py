@@ -12,6 +12,7 @@ from workbench.data import fingerprints, load, opinions
 from workbench.errors import EnvironmentFault, UsageError
 from workbench.formulations import Labelled
 from workbench.study import load as load_study
+from workbench.sweep.to_label import task_of
 from workbench.tasks import alarm_scores, classification, monitoring
 from workbench.tasks.alarm_scores import STREAMS, Stream
 
@@ -149,10 +150,68 @@ def test_it_reads_a_file_of_ones_own_and_learns(tmp_path, tiny):
     assert {"alarm_recall", "alarm_delay", "macro_f1", "calibration_error"} <= checkpoint.scores.keys()
 
 
+# The topic, too
+
+
+def topical(**more):
+    return monitoring("opinions", train=24, dev=480, topics=True, **more)
+
+
+def test_a_class_is_a_topic_with_a_label():
+    task = topical()
+    splits, plain = task.splits(), monitoring("opinions", train=24, dev=480).splits()
+    assert [each["id"] for each in splits.train] == [each["id"] for each in plain.train]
+    assert all(a["labels"] == [f"{b['group']}: {b['labels'][0]}"] for a, b in zip(splits.dev, plain.dev, strict=True))
+    assert {each["labels"][0] for each in task.pool()} == {*task.class_names()}
+    assert task.words()["films: negative"] == "films, negative"
+    assert len(task.words()) == 4 * 3
+    assert task.portable().words() == task.words()
+    assert task.portable().portable() == task.portable()
+    assert task.formulation("decoder").choices == tuple(task.words().values())
+    assert "topic" in task.instruction
+    assert "topic" not in monitoring("opinions", train=8).instruction
+    with pytest.raises(UsageError, match="watched='films: negative' is no label"):
+        topical(watched="films: negative").splits()
+    with pytest.raises(UsageError, match="topics must be True or False"):
+        monitoring("opinions", train=8, topics="films")
+
+
+def test_each_topic_is_watched_in_a_stream_of_all():
+    pytest.importorskip("river")
+    task = topical()
+    examples = task.splits().dev
+    right = [Labelled(tuple(each["labels"]), 0.9) for each in examples]
+    # Bad news of films are taken for bad news of politics: a rise there is noticed, and of the wrong topic.
+    swapped = [Labelled((each["labels"][0].replace("films:", "politics:"),), 0.9) for each in examples]
+    good, bad = task.grade(examples, right), task.grade(examples, swapped)
+    assert {*task.metrics, *task.lower_is_better} <= good.keys()
+    assert good["topic_accuracy"] == good["label_accuracy"] == good["accuracy"] == 100
+    others = 100 * sum(each["group"] != "films" for each in examples) / len(examples)
+    assert bad["label_accuracy"] == 100
+    assert bad["topic_accuracy"] == bad["accuracy"] == pytest.approx(others)
+    assert bad["alarm_recall"] == good["alarm_recall"] > 95, "whatever the topic"
+    assert bad["topic_alarm_recall"] < good["topic_alarm_recall"] - 20
+    assert bad["topic_alarm_delay"] > good["topic_alarm_delay"]
+    assert good["topic_false_alarm_rate"] < 10
+    said_nothing = task.score(examples, [Labelled((), None)] * len(examples))
+    assert said_nothing["topic_accuracy"] == said_nothing["topic_alarm_recall"] == 0
+
+
+def test_topics_need_a_column_and_one_label_is_asked_for_at_a_time(tmp_path):
+    file = tmp_path / "news.csv"
+    file.write_text("text,label\n" + "".join(f"text {i} w{i % 7},{('negative', 'good')[i % 2]}\n" for i in range(60)))
+    with pytest.raises(UsageError, match=r"has no column of topics. Name it: group="):
+        monitoring(str(file), train=8, topics=True).splits()
+    study = Study(Recipe(task=topical(), model="m", method=logistic()), maximize="topic_alarm_recall")
+    with pytest.raises(UsageError, match="topics=True asks for two"):
+        task_of(study)
+    assert study.recipe.epochs == 0
+
+
 def test_the_study_reads_built_in_data_or_what_it_is_given(monkeypatch):
     study = load_study(STUDY)
     assert study.recipe.task.data == "opinions"
-    assert study.question.startswith("What do people think of it")
+    assert study.question.startswith("What do people think of")
     for name, value in {"": "news.csv", "_LABEL": "tone", "_TOPIC": "sector", "_WATCHED": "bearish"}.items():
         monkeypatch.setenv(f"SENTIMENT{name}", value)
     task = load_study(STUDY).recipe.task

@@ -287,7 +287,7 @@ def test_a_value_out_of_its_range(settings, says):
 
 
 def test_no_data_at_all():
-    with pytest.raises(UsageError, match="give the name of a data set"):
+    with pytest.raises(UsageError, match="data must be the name of a data set"):
         question_answering("", train=1)
 
 

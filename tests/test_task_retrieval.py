@@ -25,7 +25,7 @@ from workbench.tasks.ranking_scores import ranking_scores
 from workbench.testing import tiny_decoder, tiny_model
 from workbench.training import test as score_test_split
 from workbench.training import train
-from workbench.training.passes import questions
+from workbench.training.grading import questions
 from workbench.training.tuning import Tuning
 
 torch = pytest.importorskip("torch")
@@ -37,7 +37,6 @@ CPU = torch.device("cpu")
 def _nothing_remembered() -> None:
     load.cache_clear()
     fingerprints.look_again()
-    models.pooling.cache_clear()
 
 
 def row(i: int, **more: Any) -> dict[str, Any]:

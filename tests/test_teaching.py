@@ -16,7 +16,8 @@ from workbench.tasks import classification, language_modelling, question_answeri
 from workbench.testing import FakeMeter, TinyTask, TinyText, tiny_decoder
 from workbench.training import choosing as lots
 from workbench.training import parents, teaching, train
-from workbench.training.passes import Passes, questions
+from workbench.training.grading import questions
+from workbench.training.passes import Passes
 
 torch = pytest.importorskip("torch")
 CPU = torch.device("cpu")

@@ -8,10 +8,10 @@ import pytest
 import torch
 from products import once_each
 
-from workbench import Recipe, adapter, flops, full, peft
+from workbench import Recipe, adapter, flops, full, head, logistic, peft
 from workbench.errors import Infeasible
 from workbench.testing import TinyTask, TinyText, tiny_decoder, tiny_model, tiny_seq2seq
-from workbench.training import memory, train
+from workbench.training import features, memory, train
 from workbench.training.memory import Cut
 from workbench.training.tuning import Tuning
 
@@ -44,7 +44,7 @@ def without_dropout(of: Tuning) -> Tuning:
 def step(of: Tuning) -> dict[str, torch.Tensor]:
     """The gradient of a step, and its loss. (AdamW's first step makes much of the last bit of a gradient near 0.)"""
     rows = of.formulation.encode(of.recipe.task.splits().train, of.processor)
-    total, _ = of._gradient(rows, np.arange(8))
+    total, _ = of.gradient(rows, np.arange(8))
     return {"loss": total, **{each: p.grad.clone() for each, p in of.parameters.items() if p.grad is not None}}
 
 
@@ -171,6 +171,62 @@ def test_a_step_for_which_there_is_no_room_at_all_is_infeasible(name: Any, monke
     monkeypatch.setattr("workbench.training.loop.Tuning", make)
     with pytest.raises(Infeasible) as caught:
         list(train(made))
+    assert (caught.value.reason, caught.value.detail) == ("out_of_memory", "CUDA out of memory")
+
+
+def scarce_at_evaluation(monkeypatch: pytest.MonkeyPatch, most: int) -> list[int]:
+    """As if there were room for so many rows where no gradient is asked for; returns how many came at a time."""
+    seen: list[int] = []
+
+    def refuse(module: Any, args: Any, kwargs: Any) -> None:
+        rows = kwargs.get("input_ids", kwargs.get("decoder_input_ids"))
+        if not torch.is_grad_enabled() and rows is not None:
+            seen.append(len(rows))
+            if seen[-1] > most:
+                raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2 GiB")
+
+    def make(*words: Any) -> Tuning:
+        of = Tuning(*words)
+        of.model.register_forward_pre_hook(refuse, with_kwargs=True)
+        return of
+
+    monkeypatch.setattr("workbench.training.loop.Tuning", make)
+    return seen
+
+
+@pytest.mark.parametrize("kind", [*MAKERS])
+def test_an_evaluation_that_does_not_fit_is_made_in_smaller_batches(name: Any, kind: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    made = recipe(name(kind), METHODS["full"], task=TinyText(train=16, dev=12), precision="float32")
+    *_, plain = train(made)
+    seen = scarce_at_evaluation(monkeypatch, 3)
+    *_, tight = train(made)
+    assert max(seen) > 3  # it was tried
+    failed = [i for i, rows in enumerate(seen) if rows > 3]
+    assert len(failed) < 6  # and what failed once is not tried again
+    assert tight.scores == pytest.approx(plain.scores, rel=1e-5)
+    assert tight.predictions == plain.predictions
+    assert tight.usage["evaluate"].work.tokens == plain.usage["evaluate"].work.tokens
+
+
+@pytest.mark.parametrize("method", [head(learning_rate=1e-2), logistic()], ids=["head", "logistic"])
+def test_what_lies_below_a_head_is_computed_in_smaller_batches_too(name: Any, method: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    made = recipe(name("encoder"), method, task=TinyText(train=16, dev=12, seed=3), precision="float32")
+    found = []
+    for most in (99, 3):
+        features._kept.clear()
+        features._layouts.clear()
+        with monkeypatch.context() as patch:
+            seen = scarce_at_evaluation(patch, most)
+            *_, last = train(made)
+        assert max(seen) > 3
+        found.append((last.scores["dev_loss"], last.usage["train"].work.tokens))
+    assert found[1] == pytest.approx(found[0], rel=1e-5)
+
+
+def test_an_evaluation_without_room_for_a_single_row_is_infeasible(name: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    scarce_at_evaluation(monkeypatch, 0)
+    with pytest.raises(Infeasible) as caught:
+        list(train(recipe(name("encoder"), METHODS["full"])))
     assert (caught.value.reason, caught.value.detail) == ("out_of_memory", "CUDA out of memory")
 
 

@@ -14,7 +14,7 @@ prompts, biases, heads and full tuning the two agree within 1.5 %). Attention co
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, NamedTuple
 
 FORMULA = "transformer-matmul-1"
@@ -87,7 +87,7 @@ def shape(model: Any) -> Shape | None:
     if isinstance(stated, Shape):
         return stated
     whole: Any = getattr(model, "config", None)
-    config: Any = whole.get_text_config() if hasattr(whole, "get_text_config") else whole
+    config = text_config(whole)
     layers, heads, hidden = (getattr(config, name, None) for name in ("num_hidden_layers", "num_attention_heads", "hidden_size"))
     # Both configurations are asked: the one of a text decoder does not say that it has an encoder
     # beside it.
@@ -124,9 +124,27 @@ def shape(model: Any) -> Shape | None:
     )
 
 
-def above(of: Shape) -> Shape:
-    """The shape of the part that learns alone, for a model whose frozen body's output is known."""
-    return Shape(of.trainable_weights, of.trainable_weights, of.backward_weights, 0, of.width, backward_layers=0)
+def divided(model: Any, below: Sequence[Any]) -> tuple[Shape, Shape] | None:
+    """The shapes of the part of a model whose output for a row is always the same, and of the part
+    above it, which is passed at every step.
+
+    Args:
+        model: As `shape` takes it.
+        below: The modules of the first part: all below the head, or the first layers.
+
+    Returns:
+        Both; None where the model's shape is unknown.
+    """
+    of = shape(model)
+    if of is None:
+        return None
+    chosen = {id(module) for module in below}
+    paths = tuple(f"{path}." for path, module in model.named_modules() if id(module) in chosen)
+    inside = [each for each in _parameters(model) if f"{each.path}.".startswith(paths)]
+    weights = sum(each.size for each in inside)
+    layers = min(of.layers, len({_number(each.path) for each in inside} - {None}))
+    first = Shape(weights, 0, 0, layers, of.width)
+    return first, replace(of, weights=of.weights - weights, layers=of.layers - layers, backward_layers=_backward_layers(of))
 
 
 def forward(of: Shape, lengths: Sequence[int], past: Sequence[int] = ()) -> float:
@@ -155,11 +173,15 @@ def training(of: Shape, lengths: Sequence[int], *, recompute: bool = False) -> f
             forward pass.
     """
     once = forward(of, lengths)
-    back = of.backward_layers
-    if back is None:
-        back = of.layers if of.backward_weights else 0
+    back = _backward_layers(of)
     gradients = 2.0 * (of.trainable_weights + of.backward_weights) * _tokens(of, lengths) + 2 * back * _attention(of, lengths)
     return once * (2 if recompute else 1) + gradients
+
+
+def _backward_layers(of: Shape) -> int:
+    if of.backward_layers is not None:
+        return of.backward_layers
+    return of.layers if of.backward_weights else 0
 
 
 def _tokens(of: Shape, lengths: Sequence[int]) -> int:
@@ -207,6 +229,11 @@ def _parameters(model: Any) -> Iterator[_Parameter]:
 def unwrapped(model: Any) -> Any:
     """The transformers model itself, without what PEFT puts around it."""
     return model.get_base_model() if hasattr(model, "get_base_model") else model
+
+
+def text_config(config: Any) -> Any:
+    """The part of a model's configuration that is about its text; all of it where it has no parts."""
+    return config.get_text_config() if hasattr(config, "get_text_config") else config
 
 
 def _group(path: str) -> tuple[str, ...]:

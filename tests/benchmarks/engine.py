@@ -143,7 +143,7 @@ def floor_flops(job: Any) -> float:
 
     from workbench import flops
     from workbench.data import models
-    from workbench.training.passes import questions
+    from workbench.training.grading import questions
     from workbench.training.tuning import Tuning
 
     recipe = job.recipe

@@ -322,6 +322,24 @@ def killed(of: Made, folder: Path) -> dict[str, Any]:
     return {"answered": len(answered), "lost_lines": len(answered - logged)}
 
 
+def table_of(record: dict[str, Any]) -> str:
+    """The table of `tests/benchmarks/README.md`."""
+    lines = [
+        "| data | server | answers equal | requests a second at 1, 8, 64 clients | p50, p95, p99 at 8, ms "
+        "| US$ for 1,000 at 64 | MB |",
+        "|---|---|---|---|---|---|---|",
+    ]
+    for task, measured in record["tasks"].items():
+        for name, each in measured["servers"].items():
+            load = each["load"]
+            rates = ", ".join(f"{load[str(count)]['requests_per_second']:,.0f}" for count in record["concurrencies"])
+            times = ", ".join(f"{load['8'][f'{q}_ms']:.0f}" for q in ("p50", "p95", "p99"))
+            size = f"{each['resident_bytes'] / 1e6:,.0f}"
+            equal = "" if name == "naive" else f"{100 * each['answers']:.1f} %"
+            lines.append(f"| {task} | {name} | {equal} | {rates} | {times} | ${load['64']['usd_per_1000']:.6f} | {size} |")
+    return "\n".join(lines)
+
+
 def subfolder(folder: Path, name: str) -> Path:
     (folder / name).mkdir()
     return folder / name
@@ -334,7 +352,11 @@ def main() -> None:
     options.add_argument("--tasks", nargs="+", default=[*TASKS], choices=TASKS)
     options.add_argument("--parts", nargs="+", default=PARTS, choices=PARTS)
     options.add_argument("--out", type=Path, default=HERE / "results" / "serving.json")
+    options.add_argument("--table", action="store_true", help="print the table for README.md of the record")
     asked = options.parse_args()
+    if asked.table:
+        print(table_of(json.loads(asked.out.read_text(encoding="utf-8"))))
+        return
     began = time.time()
     with tempfile.TemporaryDirectory() as scratch:
         folder = Path(scratch)

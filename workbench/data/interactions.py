@@ -158,13 +158,10 @@ def _objects(
 
 def _id(row: Mapping[str, Any], column: str, place: str) -> str:
     """An id as text. Raises DataError where there is none."""
-    value = values.plain(row.get(column))
-    if isinstance(value, str) and value.strip():
-        return value.strip().encode("utf-8", "backslashreplace").decode()
-    number = values.whole(value)
-    if number is None:
-        raise wrong(f"{place}: {column!r} must be text or a whole number, got {values.kind(value)} {str(value)[:40]!r}.")
-    return str(number)
+    try:
+        return values.identifier(row.get(column), column)
+    except ValueError as error:
+        raise wrong(f"{place}: {error}") from None
 
 
 def _time(row: Mapping[str, Any], column: str, place: str) -> float:

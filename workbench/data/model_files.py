@@ -7,6 +7,7 @@ from __future__ import annotations
 import contextlib
 import functools
 import json
+import os
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -19,6 +20,9 @@ _WEIGHTS = ("model.safetensors", "pytorch_model.bin")
 """Names of files of weights; the first that exists is read. If it is split, an index is beside it,
 `….index.json`.
 """
+
+Stamp = tuple[tuple[str, int, int, int], ...]
+"""What `stamp` gives, by which something made of a model's files is remembered."""
 
 
 def resolve(model: str) -> tuple[str, str | None]:
@@ -59,6 +63,18 @@ def resolve(model: str) -> tuple[str, str | None]:
         raise UsageError(f"there is no model {model!r}.{hint} A folder is written ./name, a model on the hub owner/name.")
     _on_hub(name, revision or None)
     return name, revision or None
+
+
+def stamp(model: str) -> Stamp:
+    """The files of a model's folder by name, inode, size and time, which tell them from others written over them; of an adapter's
+    those of its model, too. Empty for other models, whose names stay for the same files.
+    """
+    found: list[tuple[str, int, int, int]] = []
+    for each in filter(None, (model, adapters.base(model))):
+        with contextlib.suppress(OSError), os.scandir(cache.expanded(each)) as entries:
+            stats = [(entry.name, entry.stat()) for entry in entries]
+            found += sorted((name, of.st_ino, of.st_size, of.st_mtime_ns) for name, of in stats)
+    return tuple(found)
 
 
 def _of_origin(model: str, auto_class: str) -> Any:

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 from workbench.data import adapters, cache, counts, hub, poolings
 from workbench.data.builtin import MODELS
 from workbench.data.heads import head, refuse_missing
-from workbench.data.model_files import file_of, layers_of, load, loading, resolve, weight_files
+from workbench.data.model_files import Stamp, file_of, layers_of, load, loading, resolve, stamp, weight_files
 from workbench.errors import EnvironmentFault, UsageError, WorkbenchError, is_out_of_memory
 
 if TYPE_CHECKING:
@@ -42,9 +42,13 @@ and writes another, models of images and of sound, and the one that only counts.
 """
 
 
-@functools.lru_cache(maxsize=8)
 def tokenizer(model: str) -> PreTrainedTokenizerBase:
-    """The model's own fast tokeniser, one object a process. Raises as `resolve` does."""
+    """The model's own fast tokeniser, one object a process while its files are the same. Raises as `resolve` does."""
+    return _tokenizer(model, stamp(model))
+
+
+@functools.lru_cache(maxsize=8)
+def _tokenizer(model: str, files: Stamp) -> PreTrainedTokenizerBase:
     from transformers import AutoTokenizer
 
     _refuse_foreign_tokenizer(model)
@@ -66,7 +70,7 @@ def processor(model: str) -> Any:
     """
     if model == counts.NAME:
         return counts.Numbers()
-    return {"vision": _image_processor, "audio": _sound_processor}.get(kind(model), tokenizer)(model)
+    return {"vision": _image_processor, "audio": _sound_processor}.get(kind(model), _tokenizer)(model, stamp(model))
 
 
 def processors(names: Iterable[str]) -> dict[str, Any]:
@@ -88,14 +92,14 @@ def processors(names: Iterable[str]) -> dict[str, Any]:
 
 
 @functools.lru_cache(maxsize=8)
-def _image_processor(model: str) -> Any:
+def _image_processor(model: str, files: Stamp) -> Any:
     from transformers import AutoImageProcessor
 
     return load(AutoImageProcessor, model)
 
 
 @functools.lru_cache(maxsize=8)
-def _sound_processor(model: str) -> Any:
+def _sound_processor(model: str, files: Stamp) -> Any:
     from transformers import AutoFeatureExtractor, AutoProcessor
 
     try:
@@ -104,11 +108,15 @@ def _sound_processor(model: str) -> Any:
         return load(AutoFeatureExtractor, model)
 
 
-@functools.lru_cache(maxsize=64)
 def pooling(model: str) -> str:
     """How the model's embeddings are pooled, `mean` or `cls`: as its files state, else the mean.
     Raises as `poolings.stated`.
     """
+    return _pooling(model, stamp(model))
+
+
+@functools.lru_cache(maxsize=64)
+def _pooling(model: str, files: Stamp) -> str:
     local = Path(resolve(model)[0]).is_dir() or not hub.reachable()
     return poolings.stated(model, *(file_of(model, name, local=local) for name in poolings.FILES))
 
@@ -132,22 +140,11 @@ def kind(model: str) -> str:
     Raises:
         UsageError: It is none of them.
     """
-    return counts.NAME if model == counts.NAME else _kind(model, _config_file(model))
-
-
-def _config_file(model: str) -> tuple[int, ...]:
-    """Inode, size and time of a folder's config.json, which tell it from one written over it; empty
-    for other models.
-    """
-    try:
-        stat = (cache.expanded(adapters.base(model) or model) / "config.json").stat()
-    except OSError:
-        return ()
-    return stat.st_ino, stat.st_size, stat.st_mtime_ns
+    return counts.NAME if model == counts.NAME else _kind(model, stamp(model))
 
 
 @functools.lru_cache(maxsize=64)
-def _kind(model: str, config_file: tuple[int, ...]) -> str:
+def _kind(model: str, files: Stamp) -> str:
     from transformers.models.auto import modeling_auto as known
 
     shape = config(model)

@@ -178,9 +178,7 @@ def _judged(
 
 
 def _id(value: Any, column: str) -> str:
-    value = values.plain(value)
-    if isinstance(value, str) and value.strip():
-        return value.strip()
-    if values.whole(value) is None:
-        raise Mistyped(f"{column!r} must be text or a whole number, got {values.kind(value)} {str(value)[:40]!r}.")
-    return str(values.whole(value))
+    try:
+        return values.identifier(value, column)
+    except ValueError as error:
+        raise Mistyped(str(error)) from None

@@ -33,6 +33,20 @@ def kind(value: Any) -> str:
     return "NaN" if isinstance(value, float) and missing(value) else type(value).__name__
 
 
+def identifier(value: Any, key: str) -> str:
+    """An id as text: text without the space around it, or a whole number.
+
+    Raises:
+        ValueError: It is neither; the message says what it is, in a sentence.
+    """
+    value = plain(value)
+    if isinstance(value, str) and value.strip():
+        return value.strip().encode("utf-8", "backslashreplace").decode()
+    if (number := whole(value)) is None:
+        raise ValueError(f"{key!r} must be text or a whole number, got {kind(value)} {str(value)[:40]!r}.")
+    return str(number)
+
+
 def text(value: Any, key: str, place: str, row: Mapping[str, Any] | None = None) -> str:
     """The value, if it is text.
 

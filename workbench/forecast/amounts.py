@@ -18,6 +18,7 @@ from workbench.forecast.sample import Data, sampled
 from workbench.labelling import Strategy
 from workbench.methods import Method
 from workbench.objectives import packing
+from workbench.objectives.prompts import cache_of
 from workbench.result import label_order, merged_labels
 from workbench.study import Recipe
 from workbench.tasks.base import Task
@@ -34,9 +35,10 @@ class Pair:
         parameters: All its parameters.
         trainable: Those that learn.
         layers: Its layers, one where that is unknown.
-        frozen: Whether a body lies below all that learns: its output for a row is computed once.
+        frozen: Whether a part lies below all that learns (`methods.Frozen`), so that its output for a row need be computed once.
         model: The model, on the meta device: it holds no numbers.
         packable: Whether its layers can be given rows without padding, as far as its configuration tells.
+        parts: Shapes of the frozen part and of the one above it; None where there is none, or they are unknown.
     """
 
     shape: flops.Shape | None
@@ -46,6 +48,7 @@ class Pair:
     frozen: bool
     model: Any = field(repr=False)
     packable: bool = False
+    parts: tuple[flops.Shape, flops.Shape] | None = None
 
 
 class Amounts:
@@ -75,7 +78,7 @@ class Amounts:
             recipe: The recipe.
             steps: Optimiser steps.
             graded: Dev examples that it is graded by; None: all.
-            done: Steps that were made before. The rows that they saw have passed a frozen body
+            done: Steps that were made before. The rows that they saw have passed a frozen part
                 already.
         """
         data, pair = self.data_of(recipe), self.pair(recipe)
@@ -83,18 +86,21 @@ class Amounts:
         graded = data.dev_examples if graded is None else graded
         passes = self._passes_per_step(recipe) * pair.layers
         size, count = recipe.batch_size, self.examples(recipe)
-        # A row passes a frozen body once: after the first epoch its output is at hand.
+        # A row passes a frozen part once: after the first epoch its output is at hand.
         seen, before = (min(count, n * size) if recipe.method.trains else count for n in (done + steps, done))
         trained, passed = train * steps * size, steps * passes
-        if pair.frozen or recipe.method.fits:
-            once = flops.forward(_known(pair), list(itertools.chain(*data.train))) / max(1, len(data.train))
-            fresh = seen - (before if pair.frozen and recipe.method.trains else 0)
-            trained = once * fresh + (self._above_per_example(recipe) * steps * size if pair.frozen else trained)
-            passed = passes * fresh / size + (0 if pair.frozen else passed)
+        keeps, whole = self._keeps(recipe), _known(pair)
+        if keeps or recipe.method.fits:
+            below, above = pair.parts if keeps and pair.parts is not None else (whole, whole)
+            rows, share = list(itertools.chain(*data.train)), below.layers / whole.layers if whole.layers else 1.0
+            fresh = seen - (before if keeps and recipe.method.trains else 0)
+            each = flops.training(above, rows) / max(1, len(data.train))
+            trained = flops.forward(below, rows) / max(1, len(data.train)) * fresh + (each * steps * size if keeps else trained)
+            passed = passes * share * fresh / size + ((1 - share) * passed if keeps else passed)
         asked = [self.data_of(each) for each in (recipe, *recipe.graders)]
         dev_tokens = sum(statistics.fmean(map(sum, each.dev)) * each.dev_examples + sum(each.shared) for each in asked)
         graded_also = (self._grading(each, self.data_of(each).dev_examples) for each in recipe.graders)
-        parents = [self.of_parent(parent) for parent in recipe.parents]
+        parents = [self._of_parent(parent) for parent in recipe.parents]
         pretrain = {"pretrain": functools.reduce(_added, parents)} if parents else {}
         return pretrain | {
             "data": _added({"encoded": data.tokens * count + dev_tokens}, self._choosing(recipe)),
@@ -109,7 +115,7 @@ class Amounts:
         shared = flops.forward(_known(self.pair(recipe)), data.shared)
         return {"flops": evaluate * graded + shared, "graded": float(graded), **self._decoded(recipe, graded)}
 
-    def of_parent(self, parent: Recipe) -> dict[str, float]:
+    def _of_parent(self, parent: Recipe) -> dict[str, float]:
         """Return the work of making what a recipe starts from, with its own parents, and no evaluation."""
         whole: dict[str, float] = {}
         for phase, amounts in self.of(parent).items():
@@ -117,7 +123,8 @@ class Amounts:
                 whole[name] = whole.get(name, 0.0) + amount
         if parent.task.teaches:  # a pass there and back of each example alone
             examples = min(MOST_EXAMPLES, self.data_of(parent).train_examples)
-            whole["flops"] += examples * self._flops_per_example(parent)[0]
+            weighed = parent if parent.method.kind in methods.IN_PLACE else replace(parent, method=methods.full(learning_rate=1.0))
+            whole["flops"] += examples * self._flops_per_example(weighed)[0]
             whole["layer_passes"] += float(examples * self.pair(parent).layers)
         return whole
 
@@ -154,7 +161,7 @@ class Amounts:
         width = pair.shape.width if pair.shape else 0
         lengths = list(itertools.chain(*(data.asked or data.dev)))
         each = flops.forward(_known(pair), lengths) / max(1, len(data.dev))
-        sizes = labels_of_rounds(recipe.acquire, data.train_examples) + ([data.train_examples] if recipe.pseudo else [])
+        sizes = _labels_of_rounds(recipe.acquire, data.train_examples) + ([data.train_examples] if recipe.pseudo else [])
         compared = data.train_examples * data.pool_examples * (width + data.classes) if recipe.acquire else 0
         return {
             "encoded": sum(lengths) / max(1, len(data.dev)) * data.pool_examples,
@@ -236,17 +243,30 @@ class Amounts:
             counts = [(p.numel(), p.requires_grad) for p in model.parameters()]
             config = getattr(model, "config", None)
             layers = shape.layers if shape else int(getattr(config, "num_hidden_layers", None) or 1)
-            frozen = methods.body(model) is not None
+            frozen = methods.frozen(recipe.method, model)
             self._pairs[key] = Pair(
                 shape,
                 sum(n for n, _ in counts),
                 sum(n for n, learns in counts if learns),
                 layers,
-                frozen,
+                frozen is not None,
                 model,
                 packing.layers_of(model) is not None,
+                None if frozen is None else flops.divided(model, frozen.modules),
             )
         return self._pairs[key]
+
+    def _keeps(self, recipe: Recipe) -> bool:
+        """Whether the loop computes the output of the frozen part once a row. That of layers is of each token, and kept only of so
+        many.
+        """
+        from workbench.training.features import MOST_BYTES
+
+        data, pair = self.data_of(recipe), self.pair(recipe)
+        if not pair.frozen or not recipe.method.spares_first_layers:
+            return pair.frozen
+        width = pair.shape.width if pair.shape else 0
+        return not data.together and 4 * width * data.tokens * data.train_examples <= MOST_BYTES // 4
 
     def packs(self, recipe: Recipe) -> bool:
         """Whether the loop will give the model's layers rows without padding on this machine."""
@@ -264,19 +284,18 @@ class Amounts:
             train, dev = list(itertools.chain(*data.train)), list(itertools.chain(*data.dev))
             # Where predictions take passes of their own, the loss of what learns nothing is not computed.
             dev = dev if recipe.learns or not data.asked else []
-            asked = [length + written for length, written in zip(itertools.chain(*data.asked), data.written, strict=True)]
+            prompts = list(itertools.chain(*data.asked))
+            asked = [length + written for length, written in zip(prompts, data.written, strict=True)]
+            # Prompts that are read once: their losses take the tokens of the given answers.
+            if data.behind and len(dev) == len(prompts) and cache_of(pair.model) is not None:
+                told = flops.forward(of, [n - before for n, before in zip(dev, prompts, strict=True)], prompts)
+            else:
+                told = flops.forward(of, dev)
             self._per_example[key] = (
                 flops.training(of, train) / max(1, len(data.train)),
-                (flops.forward(of, dev) + flops.forward(of, asked)) / len(data.dev),
+                (told + flops.forward(of, asked)) / len(data.dev),
             )
         return self._per_example[key]
-
-    def _above_per_example(self, recipe: Recipe) -> float:
-        """Return the FLOPs of training on one example where the outputs of the frozen body are
-        known.
-        """
-        data, pair = self.data_of(recipe), self.pair(recipe)
-        return flops.training(flops.above(_known(pair)), list(itertools.chain(*data.train))) / max(1, len(data.train))
 
     def _passes_per_step(self, recipe: Recipe) -> float:
         """Micro-batches that a step is split into, on average over the sample."""
@@ -307,7 +326,7 @@ class Amounts:
         return data.train_examples + joining
 
 
-def labels_of_rounds(acquire: Strategy | None, count: int) -> list[int]:
+def _labels_of_rounds(acquire: Strategy | None, count: int) -> list[int]:
     """How many labels are known in each round that asks for classes, until `count` are chosen."""
     if acquire is None or not acquire.needs_classes:
         return []

@@ -3,10 +3,16 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
-from workbench import flops
+from workbench import flops, methods
 from workbench.estimate import Estimate
+from workbench.methods import Method
+from workbench.tasks.base import EACH, MEAN, Task
 from workbench.training.batches import MAX_TOKENS
+
+if TYPE_CHECKING:
+    import torch
 
 FLOAT_BYTES = 4
 
@@ -23,6 +29,29 @@ def state_bytes(parameters: int, trainable: int, weights: str = "float32") -> in
     """Weights once; for what learns: gradient, two moments, average, and the copy kept while the average is evaluated."""
     # Six floats: the weight itself, its gradient, AdamW's two moments, the average and its copy.
     return round(WEIGHT_BYTES[weights] * (parameters - trainable)) + 6 * FLOAT_BYTES * trainable
+
+
+def beside_bytes(task: Task, method: Method, model: torch.nn.Module) -> int:
+    """Bytes that are held of the tasks learned before, beside a model that is tuned (`training.combining`, `training.anchoring`).
+
+    Args:
+        task: The task.
+        method: The method.
+        model: The model with the method on it; the meta device will do.
+    """
+    if task.predecessor() is None:
+        return 0
+    trainable = sum(p.numel() for p in model.parameters() if p.requires_grad)
+    floats = 0
+    if task.anchor:  # where each weight began and how strongly it is held; of a sum also the sum itself and its gradient
+        sums = methods.added(model).values() if method.kind in methods.ADDED else ()
+        floats = 2 * trainable + 4 * sum(weight().numel() for weight in sums)
+    elif task.combines == EACH:  # the weights of each task before, and a copy of this one's while those are graded
+        floats = task.stage * trainable
+    elif task.combines == MEAN:  # the others' mean, and a copy of this one: of the whole, where it is merged to be graded
+        whole = sum(p.numel() for p in model.parameters())
+        floats = whole + (trainable if method.kind in methods.IN_PLACE else whole)
+    return FLOAT_BYTES * floats
 
 
 @dataclass(frozen=True)

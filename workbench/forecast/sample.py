@@ -17,7 +17,7 @@ from workbench.study import Recipe
 from workbench.tasks.refusals import UNANSWERED
 
 if TYPE_CHECKING:
-    from workbench.training.passes import Questions
+    from workbench.training.grading import Questions
 
 SAMPLE = 64
 """Examples that are encoded to know how many rows and tokens one gives."""
@@ -33,6 +33,7 @@ class Data:
         train: Tokens of the rows of each sampled training example.
         dev: The same of dev examples, with their answers.
         asked: The same as they are asked; none where that takes no pass of its own.
+        behind: Whether a row of `dev` is one of `asked` with its answer behind it, so that a pass may do for both.
         written: Tokens that each of those is answered with: written, or weighed; 0 where an answer is one number.
         shared: Tokens of the rows that are asked once, however many examples there are.
         rows: The sampled training rows themselves; of dev examples where nothing is trained on.
@@ -50,6 +51,7 @@ class Data:
     shared: Sequence[int]
     rows: Rows
     objective: Objective
+    behind: bool = False
     pool_examples: int = 0
     classes: int = 0
 
@@ -85,6 +87,7 @@ def sampled(recipe: Recipe) -> Data:
         dev.asked.lengths[own:].tolist(),
         rows if len(rows) else dev.labelled,
         methods.lesson(recipe.method, formulation.objective),
+        dev.behind is not None,
         *((len(recipe.task.pool() or ()), len(recipe.task.class_names())) if recipe.acquire or recipe.pseudo else (0, 0)),
     )
 

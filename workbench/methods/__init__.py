@@ -25,8 +25,8 @@ from workbench.data.adapters import library  # by name: `methods.adapters` hides
 from workbench.errors import UsageError
 from workbench.methods.base import COUNTED, OURS, Method, adapter, bitfit, few_shot, full, head, peft, peft_methods, zero_shot
 from workbench.methods.fitting import item_item, knn, logistic, popularity, setfit
-from workbench.methods.layers import of_last_layers
-from workbench.methods.merging import IN_PLACE, merged
+from workbench.methods.layers import Frozen, first_layers, of_last_layers
+from workbench.methods.merging import ADDED, IN_PLACE, added, merged, merged_name
 from workbench.methods.shots import shots
 from workbench.methods.wrapping import wrap
 from workbench.objectives import AlikePairs, Objective
@@ -35,13 +35,16 @@ if TYPE_CHECKING:
     import torch
 
 __all__ = [
+    "ADDED",
     "IN_PLACE",
+    "Frozen",
     "Method",
     "adapter",
+    "added",
     "apply",
     "bitfit",
-    "body",
     "few_shot",
+    "frozen",
     "full",
     "head",
     "head_names",
@@ -50,6 +53,7 @@ __all__ = [
     "lesson",
     "logistic",
     "merged",
+    "merged_name",
     "peft",
     "peft_methods",
     "plain_name",
@@ -70,9 +74,10 @@ def revision(method: Method) -> int:
         0 for the methods that never changed. 1 for PEFT's methods, since every input of the
         tokeniser reaches the model (a model for question answering got no segment ids before) and
         the head always learns, whatever its name; and for `head`, since the model below it is in
-        evaluation mode (it had dropout before).
+        evaluation mode (it had dropout before). One more for methods that leave the first layers as
+        they are, since these are in evaluation mode, too.
     """
-    return int(method.kind == "head" or method.kind not in OURS)
+    return int(method.kind == "head" or method.kind not in OURS) + method.spares_first_layers
 
 
 def warm_up(method: Method) -> None:
@@ -148,17 +153,25 @@ def _applied(method: Method, model: torch.nn.Module, auto_class: str) -> torch.n
     return tuned
 
 
-def body(model: Any) -> torch.nn.Module | None:
+def frozen(method: Method, model: Any) -> Frozen | None:
     """The part of a model below all that learns or is fitted, whose output for a row is therefore
     always the same.
 
     Args:
-        model: A model that `apply` has returned. Its body is in evaluation mode whatever is done
-            above it.
+        method: The method.
+        model: A model that `apply` has returned for it. The part is in evaluation mode whatever is
+            done above it.
 
     Returns:
-        The body; None where there is none, as in models that PEFT wraps or that are only asked.
+        The part; None where there is none, as in models that are only asked.
     """
+    if (body := _body(model)) is not None:
+        return Frozen([body], [body])
+    return first_layers(model) if method.spares_first_layers else None
+
+
+def _body(model: Any) -> torch.nn.Module | None:
+    """All of a model below its head, where that alone learns or is fitted; models that PEFT wraps have none."""
     fitted = hasattr(model, "fit")
     found = model.embedder if fitted else getattr(model, "base_model", model)
     learns = any(p.requires_grad for p in model.parameters()) or fitted

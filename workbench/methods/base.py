@@ -89,6 +89,15 @@ class Method:
         return self.kind in ("full", "bitfit", "setfit")
 
     @property
+    def spares_first_layers(self) -> bool:
+        """Whether its settings say that the first layers of a model stay as they are."""
+        if self.kind in OURS:
+            return self.kind == "full" and self.settings.get("trainable_layers") is not None
+        chosen = self.settings.get("layers_to_transform")
+        numbers: list[Any] = list(chosen) if isinstance(chosen, (list, tuple)) else [chosen]
+        return bool(numbers) and all(is_whole(each) and each > 0 for each in numbers)
+
+    @property
     def shots(self) -> int:
         """Labelled examples that stand before each question: of a hole the most."""
         found: Any = self.settings["shots"] if self.kind == "few_shot" else 0
@@ -130,7 +139,8 @@ def full(
             learns all that stands behind them: a final norm, a pooler, the task's head. Embeddings,
             and the matrix by which a language model writes tokens, stay as they are. In an
             encoder-decoder the decoder's layers count as the last; only beyond them come the
-            encoder's. None: everything learns.
+            encoder's. Nothing is dropped out in the layers that stay as they are. None: everything
+            learns.
         name: What it is called in tables and paths.
         models: The models of the study that it is for; empty: all. Any method takes them.
         read: As `Method.read`. Any method takes it.

@@ -2,12 +2,29 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from workbench.errors import UsageError
+from workbench.flops import unwrapped
 
 if TYPE_CHECKING:
     import torch
+
+
+class Frozen(NamedTuple):
+    """The part of a model whose output for a row is always the same, as nothing learns in it or
+    below it.
+
+    Attributes:
+        modules: Modules that need not be passed where the output of the last of them is known: all
+            that lies below a head, or the first layers.
+        still: Modules that are in evaluation mode whatever is done above them: these, and what
+            stands before them.
+    """
+
+    modules: Sequence[torch.nn.Module]
+    still: Sequence[torch.nn.Module]
 
 
 def layers(model: torch.nn.Module) -> list[dict[str, torch.nn.Module]]:
@@ -68,3 +85,38 @@ def of_last_layers(model: torch.nn.Module, count: int) -> set[str]:
         if owner in chosen or behind:
             learns.add(name)
     return learns
+
+
+def first_layers(model: torch.nn.Module) -> Frozen | None:
+    """The first layers of a model, below all that learns.
+
+    Returns:
+        The layers; None where the first one learns or none does, where something before the layers
+        learns, and where a model's layers are no single stack.
+    """
+    bare: Any = unwrapped(model)
+    found = layers(bare)
+    stacks = {path.rpartition(".")[0] for layer in found for path in layer}
+    if len(stacks) != 1 or getattr(getattr(bare, "config", None), "is_encoder_decoder", False):
+        return None
+    (stack,), members = stacks, [(path, module) for layer in found for path, module in layer.items()]
+    learns = [any(p.requires_grad for p in module.parameters()) for _, module in members]
+    if True not in learns[1:] or learns[0]:
+        return None
+    reached = False
+    for name, parameter in bare.named_parameters():
+        reached = reached or name.startswith(f"{stack}.")
+        # As in `of_last_layers`: what is registered after the layers stands behind them, embeddings do not.
+        before = not reached or any("embed" in part for part in name.split("."))
+        if parameter.requires_grad and before and not name.startswith(f"{stack}."):
+            return None
+    count = learns.index(True)
+    lowest = members[count][0]
+    still: dict[str, torch.nn.Module] = {}
+    for path, module in bare.named_modules():
+        if path == lowest:
+            break
+        # What holds the layers is no part of what stands before them, and parts go with what they are in.
+        if path and not lowest.startswith(f"{path}.") and not path.startswith(tuple(f"{each}." for each in still)):
+            still[path] = module
+    return Frozen([module for _, module in members[:count]], [*still.values()])

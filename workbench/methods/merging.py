@@ -1,8 +1,10 @@
-"""Makes a plain model of a tuned one, so that another recipe can start from it."""
+"""Makes a plain model of a tuned one, so that another recipe can start from it; and tells what a method adds to its weights."""
 
 from __future__ import annotations
 
+import functools
 import warnings
+from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
 from workbench.errors import UsageError, WorkbenchError, is_out_of_memory
@@ -13,6 +15,9 @@ if TYPE_CHECKING:
 
 IN_PLACE = ("full", "head", "bitfit")
 """Methods that leave a model of the same shape."""
+
+ADDED = ("lora", "loha", "lokr")
+"""Methods of PEFT's that add to each weight a matrix that they can tell (`added`)."""
 
 _ADVICE = "Give the parent full, head, bitfit, or a method of PEFT's that can be merged, such as lora or ia3."
 
@@ -53,6 +58,29 @@ def merged(method: Method, model: torch.nn.Module) -> torch.nn.Module:
             f"{_ADVICE}"
         ) from error
     return plain
+
+
+def added(model: torch.nn.Module) -> dict[str, Callable[[], torch.Tensor]]:
+    """What a method out of `ADDED` adds to weights of a model now, each to be asked for, and differentiable.
+
+    Args:
+        model: What `methods.apply` returned for it.
+
+    Returns:
+        By the weight's name in the merged model, of its shape.
+    """
+    from peft.tuners.tuners_utils import BaseTunerLayer
+
+    layers: dict[str, Any] = {name: module for name, module in model.named_modules() if isinstance(module, BaseTunerLayer)}
+    return {
+        merged_name(f"{name}.weight"): functools.partial(module.get_delta_weight, module.active_adapters[0])
+        for name, module in layers.items()
+    }
+
+
+def merged_name(name: str) -> str:
+    """What a parameter that is no part of what PEFT adds is called in the merged model."""
+    return name.removeprefix("base_model.model.").replace(".base_layer.", ".").replace(".modules_to_save.default.", ".")
 
 
 def _why(method: Method) -> str:

@@ -9,6 +9,8 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, ClassVar, NamedTuple
 
+from workbench.flops import unwrapped
+
 if TYPE_CHECKING:
     import torch
 
@@ -27,6 +29,11 @@ mean over a micro-batch.
 def inputs_of(batch: Batch) -> dict[str, Any]:
     """The part of a batch that goes into the model."""
     return {name: value for name, value in batch.items() if name not in TARGETS}
+
+
+def is_encoder_decoder(model: Any) -> bool:
+    """Whether a model reads by an encoder and writes by a decoder, whatever a method puts around it."""
+    return bool(getattr(unwrapped(model).config, "is_encoder_decoder", False))
 
 
 OF_ALL_TOKENS = ("LILY", "SHADOW")
@@ -98,10 +105,13 @@ class Inference(ABC):
         padding_side: The side on which rows are padded: `left` where tokens are added at the end (a
             class attribute).
         writes: Whether outputs are tokens that are written one after another (a class attribute).
+        plain: Whether a batch passes the model once, and as it is: with no token more, and without
+            a cache (a class attribute).
     """
 
     padding_side: ClassVar[str] = "right"
     writes: ClassVar[bool] = False
+    plain: ClassVar[bool] = False
 
     @abstractmethod
     def __call__(self, model: torch.nn.Module, batch: Batch) -> Sequence[Any]: ...
@@ -116,6 +126,8 @@ class Read(Inference):
         read: From the model's output and the batch to one entry per row.
         objective: The objective whose pass it is; None: the model with its inputs.
     """
+
+    plain: ClassVar[bool] = True
 
     read: Callable[[Any, Batch], Sequence[Any]]
     objective: Objective | None = None

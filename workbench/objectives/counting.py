@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
 
@@ -38,6 +38,8 @@ class BestItems(Inference):
     Attributes:
         most: How many items, at most.
     """
+
+    plain: ClassVar[bool] = True
 
     most: int
 

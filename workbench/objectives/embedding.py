@@ -121,6 +121,7 @@ class Embed(Inference):
     """A vector of length 1 per row, shape (width,)."""
 
     padding_side: ClassVar[str] = "right"
+    plain: ClassVar[bool] = True
 
     def __call__(self, model: torch.nn.Module, batch: Batch) -> Sequence[np.ndarray]:
         return list(embeddings(model, batch).cpu().numpy())

@@ -10,8 +10,8 @@ from typing import TYPE_CHECKING, Any, ClassVar
 import numpy as np
 
 from workbench.flops import unwrapped
-from workbench.objectives.base import Answers, Batch, Inference, inputs_of
-from workbench.objectives.prompts import shared
+from workbench.objectives.base import NO_TARGET, Answers, Batch, Inference, inputs_of, is_encoder_decoder
+from workbench.objectives.prompts import cache_of, read, shared
 
 if TYPE_CHECKING:
     import torch
@@ -42,17 +42,56 @@ class Generate(Inference):
 
     def __call__(self, model: torch.nn.Module, batch: Batch) -> Answers:
         """Token ids of each answer, without its end token."""
+        inputs = inputs_of(batch)
+        if is_encoder_decoder(model):
+            return Answers(self._written(model, inputs, 1))  # what it gives begins with the start token
+        prompts = shared(model, inputs, self.pad)
+        written = self._written(model, {**prompts.inputs, "input_ids": prompts.ids}, prompts.ids.shape[1])
+        return Answers(written, prompts.passes([len(each) for each in written]))
+
+    def graded(self, model: torch.nn.Module, batch: Batch, targets: Sequence[np.ndarray]) -> tuple[Answers, torch.Tensor]:
+        """Answers, as above, and the loss of given ones: prompts are read once for both.
+
+        Args:
+            model: A decoder for which `prompts.cache_of` gives a cache.
+            batch: Its prompts.
+            targets: Token ids of the given answer behind each prompt, with its end token; empty: of
+                that one there is none.
+
+        Returns:
+            The answers, and the sum of the cross entropies of all tokens of the given ones.
+        """
+        import torch
+        from torch.nn.functional import cross_entropy
+
+        prompts = shared(model, inputs_of(batch), self.pad)
+        mask, cache = prompts.inputs["attention_mask"], prompts.inputs.get("past_key_values")
+        cache = cache_of(model) if cache is None else cache
+        rows, longest = len(mask), max(1, *map(len, targets))
+        marks = torch.full((rows, longest), NO_TARGET, device=mask.device)
+        for row, target in zip(marks, targets, strict=True):
+            row[: len(target)] = torch.as_tensor(target, dtype=row.dtype)
+        last = read(model, prompts.inputs["input_ids"], mask, cache)[:, -1]
+        loss = cross_entropy(last.float(), marks[:, 0], ignore_index=NO_TARGET, reduction="sum")
+        passes = prompts.passes([0] * rows)
+        if longest > 1:
+            told = marks[:, 1:] != NO_TARGET  # the last token of an answer foretells none, and need not be read
+            ids, seen = marks[:, :-1].where(told, self.pad), torch.cat((mask, told.to(mask.dtype)), 1)
+            behind = read(model, ids, seen, cache, longest - 1).float()
+            loss += cross_entropy(behind.flatten(0, 1), marks[:, 1:].flatten(), ignore_index=NO_TARGET, reduction="sum")
+            passes = passes.plus(told.sum(1).tolist(), mask.sum(1).tolist())
+        # Off with the answers, and with the last token of the prompts: what is written begins by reading it.
+        cache.crop(-longest)
+        inputs = {"input_ids": prompts.ids, "attention_mask": mask, "past_key_values": cache}
+        written = self._written(model, inputs, prompts.ids.shape[1])
+        passes = passes.plus([1 + len(each) for each in written], (mask.sum(1) - 1).tolist())
+        return Answers(written, passes), loss
+
+    def _written(self, model: Any, inputs: dict[str, Any], width: int) -> list[np.ndarray]:
+        """What a model writes behind the first `width` tokens of its output, up to an end token."""
         from transformers import GenerationConfig
 
         bare = unwrapped(model)
-        both = bool(getattr(bare.config, "is_encoder_decoder", False))
-        inputs = inputs_of(batch)
-        prompts = None if both else shared(model, inputs, self.pad)
-        if prompts is not None:
-            inputs = {**prompts.inputs, "input_ids": prompts.ids}
-        # An encoder-decoder's output begins with the start token, a decoder's with the whole
-        # prompt.
-        width = 1 if both else inputs["input_ids"].shape[1]
         end = (*self.end, *_ends(bare))
         config = GenerationConfig(
             max_new_tokens=self.max_new_tokens,
@@ -62,13 +101,12 @@ class Generate(Inference):
             # state both.
             eos_token_id=[*dict.fromkeys(end)],
             pad_token_id=self.pad,
-            decoder_start_token_id=start_of(bare) if both else None,
+            decoder_start_token_id=start_of(bare) if is_encoder_decoder(bare) else None,
         )
         more = {"prefix_allowed_tokens_fn": _Allowed(self.allowed, width, self.pad)} if self.allowed else {}
         with _without_defaults(bare):
-            made = model.generate(**inputs, generation_config=config, **more)  # type: ignore[operator]
-        written = [_until(end, row) for row in made[:, width:].cpu().numpy()]
-        return Answers(written, prompts.passes([len(each) for each in written]) if prompts else None)
+            made = model.generate(**inputs, generation_config=config, **more)
+        return [_until(end, row) for row in made[:, width:].cpu().numpy()]
 
 
 class _Allowed:

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, ClassVar
 
 from workbench.flops import unwrapped
-from workbench.objectives.base import Batch, Inference, inputs_of
+from workbench.objectives.base import Batch, Inference, inputs_of, is_encoder_decoder
 from workbench.objectives.generation import start_of
 from workbench.objectives.losses import places, takes_of
 
@@ -18,6 +18,8 @@ if TYPE_CHECKING:
 @dataclass(frozen=True)
 class Score(Inference):
     """The single output of a model's head."""
+
+    plain: ClassVar[bool] = True
 
     def __call__(self, model: torch.nn.Module, batch: Batch) -> Sequence[float]:
         found: list[float] = model(**inputs_of(batch))["logits"].float()[:, 0].tolist()
@@ -46,7 +48,7 @@ class Odds(Inference):
 
         inputs, bare, ids = inputs_of(batch), unwrapped(model), batch["input_ids"]
         begin = torch.tensor(self.begin, dtype=torch.long, device=ids.device).expand(len(ids), -1)
-        if getattr(bare.config, "is_encoder_decoder", False):
+        if is_encoder_decoder(bare):
             inputs["decoder_input_ids"] = torch.cat((torch.full_like(ids[:, :1], start_of(bare)), begin), 1)
         else:
             inputs |= {"input_ids": torch.cat((ids, begin), 1), "attention_mask": _longer(batch["attention_mask"], begin)}

@@ -76,9 +76,10 @@ def _differing(result: Result, own: Mapping[str, Any], known: Known) -> tuple[st
         if now is not None and own[kind] is not None and own[kind] != now:
             found.append(kind)
     method = result.recipe["method"]
-    # The revision is that of the kind: any learning rate, here 1.0, will do.
-    if "kind" in method and int(result.inputs.get("method", 0)) != methods.revision(Method(method["name"], method["kind"], 1.0)):
-        found.append("method")
+    if "kind" in method:
+        # The revision is that of the kind and its settings: any learning rate, here 1.0, will do.
+        revision = methods.revision(Method(method["name"], method["kind"], 1.0, method.get("settings") or {}))
+        found += ["method"] if int(result.inputs.get("method", 0)) != revision else []
     return tuple(found)
 
 

@@ -129,7 +129,7 @@ def _known(
         scores=[r.scores[study.maximize] for r in passed],
         losses=losses if len(losses) == len(passed) else (),
         slacks=[
-            [_slack(r.scores.get(name), bound) for r in passed]
+            [slack(r.scores.get(name), bound) for r in passed]
             for name, bound in study.bounds.items()
             if passed and name != study.maximize
         ],
@@ -140,7 +140,7 @@ def _known(
     return Run(whole, epochs, arm)
 
 
-def _slack(score: float | None, bound: Mapping[str, float]) -> float:
+def slack(score: float | None, bound: Mapping[str, float]) -> float:
     """By how much a score keeps a bound, as `Study.bounds` has it; nan where it is unknown."""
     if score is None:
         return math.nan

@@ -89,7 +89,6 @@ def package(recipe: Recipe, weights: Path | None, known: Evidence, to: Path, for
     if to.exists() and (not to.is_dir() or any(to.iterdir())):
         raise UsageError(f"{to} is there already. Name a folder that is new, or empty.")
     to.parent.mkdir(parents=True, exist_ok=True)
-    # A name of its own each time: tokenisers are remembered by their folder.
     draft = Path(tempfile.mkdtemp(prefix=f".{to.name}.", dir=to.parent))
     try:
         with hub.quiet():

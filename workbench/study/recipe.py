@@ -43,7 +43,8 @@ class Recipe:
             Or another recipe, whose model, tuned, is what is tuned now (transfer); it may itself begin with a recipe.
         method: What is tuned, and at which learning rate.
         epochs: Passes over the training examples; fractions are allowed, and 0 grades what there is. The schedule has no
-            length, so a checkpoint of a run is the result of the same recipe with fewer epochs.
+            length, so a checkpoint of a run is the result of the same recipe with fewer epochs. It may be left out where nothing
+            learns step by step.
         batch_size: Examples per optimiser step.
         warmup_steps: Optimiser steps over which the learning rate rises from 0; it is constant after them.
         weight_decay: AdamW's decoupled weight decay.
@@ -67,7 +68,7 @@ class Recipe:
     task: Task
     model: str | Recipe
     method: Method
-    epochs: float
+    epochs: float = None  # type: ignore[assignment]
     batch_size: int = 16
     warmup_steps: int = 8
     weight_decay: float = 0.0
@@ -88,6 +89,10 @@ class Recipe:
         object.__setattr__(self, "also", grading.checked(self.also))
         self._check_parents()
         check(self, "method", lambda v: isinstance(v, Method), "a method, such as full(learning_rate=1e-4)")
+        if self.epochs is None:  # left out
+            if any(method.trains for method in ends(self.method)):
+                raise UsageError("Recipe() needs epochs, e.g. epochs=integers(1, 4).")
+            object.__setattr__(self, "epochs", 0)
         check(self, "epochs", lambda v: is_number(v) and v >= 0, "a number, at least 0")
         check(self, "batch_size", lambda v: is_whole(v) and v >= 1, "a whole number, at least 1")
         check(self, "warmup_steps", lambda v: is_whole(v) and v >= 0, "a whole number, at least 0")

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from workbench.methods import IN_PLACE, Method
+from workbench.methods import ADDED, IN_PLACE, Method
 from workbench.tasks.base import EACH, MEAN, Task
 
 
@@ -16,10 +16,10 @@ def problem(task: Task, method: Method, weights: str = "float32") -> str:
         method: The method.
         weights: As `Recipe.weights`.
     """
-    if task.anchor and method.kind not in IN_PLACE:
+    if task.anchor and (method.kind not in (*IN_PLACE, *ADDED) or method.settings.get("use_dora")):
         return (
-            f"ewc holds the weights of the model itself, and {method.name!r} puts others beside them. "
-            f"Take {', '.join(IN_PLACE)}, or another strategy."
+            f"ewc holds the weights of the model itself, and what {method.name!r} makes of them is no sum. "
+            f"Take {', '.join((*IN_PLACE, *ADDED))}, or another strategy."
         )
     if task.combines == EACH and (not method.trains or method.fits or method.kind == "full"):
         why = (

@@ -67,22 +67,24 @@ def check_data(study: Study) -> list[str]:
 
 
 def graded_by(study: Study) -> dict[str, Any]:
-    """What grades the study's points, as `report.doubts` takes it; empty where its data are of a choice. Raises as `check_data`.
+    """What grades the study's points, as `report.doubts` takes it; empty where that is not the same of all. Raises as `check_data`.
 
     `graded_examples` is how many dev examples there are; `dev_examples` the same where the score is told of example by example, so
     that its standard error is known, else None; `constant_score` what giving all of them the commonest answer has, None where that
     is not known.
     """
-    task = study.recipe.task
-    if isinstance(task, Choice):
-        return {}
-    task = resolve(task, next(_settings(list(dimensions(task).values()), task.bounds, {})))
-    name = study.maximize.removeprefix(WORST_GROUP)
-    with _of_its_author(task):
-        graded = len(task.splits().dev)
-        examples = graded if name in task.per_example else None
-        constant = task.constant_scores().get(study.maximize)
-    return {"dev_examples": examples, "graded_examples": graded, "constant_score": constant}
+    found: list[dict[str, Any]] = []
+    for task in _options(study.recipe.task):
+        for settings in itertools.islice(_settings(list(dimensions(task).values()), (*task.bounds, "dev"), {}), MOST_FORMS):
+            form = resolve(task, settings)
+            with _of_its_author(form):
+                graded = len(form.splits().dev)
+                examples = graded if study.maximize.removeprefix(WORST_GROUP) in form.per_example else None
+                constant = form.constant_scores().get(study.maximize)
+            found.append({"dev_examples": examples, "graded_examples": graded, "constant_score": constant})
+            if found[-1] != found[0]:
+                return {}
+    return found[0]
 
 
 def _check_splits(task: Task, reads_train: bool) -> None:

@@ -18,6 +18,7 @@ from workbench.labelling import Strategy, badge, diversity, uncertainty
 from workbench.result import Result
 from workbench.study import Recipe, Study
 from workbench.tasks.classification import Classification
+from workbench.tasks.monitoring import TopicMonitoring
 
 if TYPE_CHECKING:
     from workbench.meter import Window
@@ -49,6 +50,8 @@ def task_of(study: Study) -> Classification:
         UsageError: It is another kind of task, or there are several.
     """
     task: Any = study.recipe.task
+    if isinstance(task, TopicMonitoring):
+        raise UsageError("labels are asked for texts of one class each, and topics=True asks for two. Leave topics= out for that.")
     if isinstance(task, Classification) and not task.several and isinstance(task.data, str):
         return task
     what = type(task).__name__

@@ -16,6 +16,7 @@ from workbench.formulations import Example, Formulation
 from workbench.space import Space, check, ends, is_number, is_whole
 from workbench.tasks import request
 from workbench.tasks.base import EACH, MEAN, Splits, Task
+from workbench.tasks.monitoring import TopicMonitoring
 from workbench.tasks.tables import LabelledTask
 
 STRATEGIES = ("plain", "replay", "ewc", "adapter_per_task", "merge")
@@ -170,7 +171,8 @@ class Continual(Task):
 
     def _united(self) -> tuple[Task, ...]:
         """The tasks, those with classes with the classes of all of them: one head tells them all."""
-        if not all(isinstance(task, LabelledTask) for task in self.tasks):
+        # Classes that are a topic with a label are told of by no labels=: they must be the same as they are.
+        if not all(isinstance(task, LabelledTask) and not isinstance(task, TopicMonitoring) for task in self.tasks):
             return self.tasks
         words = {name: said for task in self.tasks for name, said in task.words().items()}  # type: ignore[attr-defined]
         return tuple(dataclasses.replace(task, labels=tuple(words.items())) for task in self.tasks)  # type: ignore[call-arg]
@@ -234,7 +236,8 @@ def continual(
         strategy: `plain` tunes on each task in turn. `replay` puts examples of the tasks before among those of a task (experience
             replay; Chaudhry et al. 2019, arXiv:1902.10486). `ewc` holds each weight near what it was, the more the surer the
             tasks before were of it (elastic weight consolidation; Kirkpatrick et al. 2017, arXiv:1612.00796): by the diagonal of
-            the empirical Fisher information, summed over these tasks. It is for methods that change the weights in place.
+            the empirical Fisher information, summed over these tasks. It is for methods that change the weights in place, and for
+            LoRA, LoHa and LoKr, of which a weight is held with what is added to it.
             With the two others each task is learned from the same start, `model`. `adapter_per_task` keeps what was tuned for each
             task (an adapter, a head), and this answers the task's examples: nothing is forgotten, as nothing is learned over it.
             For that it must be known of which task an example is, in use as well, and every task adds its tuned numbers. It is

@@ -18,13 +18,14 @@ from workbench.space import Space, check, is_number, is_whole
 from workbench.tasks import perturbations, request
 from workbench.tasks.base import Splits, Task
 from workbench.tasks.squad_score import check_language, squad_score
+from workbench.tasks.tables import TableTask
 
 NO_ANSWER = "unanswerable"
 """What a language model is to say where a text does not answer."""
 
 
-@dataclass(frozen=True)
-class QuestionAnswering(Task):
+@dataclass(frozen=True, kw_only=True)
+class QuestionAnswering(TableTask):
     """Answer questions by a span of a context; made by `question_answering`, which explains the
     fields.
     """
@@ -35,30 +36,19 @@ class QuestionAnswering(Task):
     inputs: ClassVar[tuple[str, ...]] = ("question", "context")
     teachable: ClassVar[bool] = True
 
-    data: str
-    train: int
-    dev: int
-    test: int
     max_length: int
     stride: int
     max_answer_tokens: int
     null_threshold: float
     language: str
-    seed: int
-    name: str | None
-    redact: tuple[str, ...] | None = field(default=None, metadata={"later": True})
     # Whether there may be no answer; None: as the training side has it. Set by `portable` alone.
     unanswerable: bool | None = field(default=None, metadata={"later": True})
-    perturb: tuple[str, ...] | None = field(default=None, metadata={"later": True})
 
     def __post_init__(self) -> None:
-        least = {"train": 0, "dev": 1, "test": 0, "max_length": 32, "stride": 0, "max_answer_tokens": 1, "seed": 0}
-        for each, low in least.items():
+        super().__post_init__()
+        for each, low in {"max_length": 32, "stride": 0, "max_answer_tokens": 1}.items():
             check(self, each, lambda value, low=low: is_whole(value) and value >= low, f"a whole number of at least {low}")  # type: ignore[misc]
         check(self, "null_threshold", lambda value: is_number(value) and math.isfinite(value), "a finite number")
-        check(self, "name", lambda value: value is None or isinstance(value, str), "a name, or None")
-        if not isinstance(self.data, (str, Space)) or not self.data:
-            raise UsageError(f"question_answering({self.data!r}): give the name of a data set, or the path of a file or folder.")
         if not isinstance(self.language, Space):
             check_language(self.language)
 
@@ -75,21 +65,12 @@ class QuestionAnswering(Task):
                 f"stride={self.stride} leaves no room to advance in rows of max_length={self.max_length}, half of which a "
                 "question may take. Lower the stride or raise max_length."
             )
-        train, dev, test = _shuffled(self.data, self.form, self.digest(), self.seed)
-        if self.train > len(train):
-            raise UsageError(f"train={self.train}: {self.data!r} has {len(train)} examples to train on. Ask for at most that many.")
-        return Splits(train[: self.train], dev[: self.dev], test[: self.test])
+        return super().splits()
 
     @property
     def form(self) -> Form:
         """How the data are read."""
-        return dataclasses.replace(QUESTIONS, redact=redaction.finders(self.redact or ()))
-
-    def notes(self) -> list[str]:
-        return [*super().notes(), *self.redaction_notes()]
-
-    def pool(self) -> Sequence[Example]:
-        return _shuffled(self.data, self.form, self.digest(), self.seed)[0]
+        return dataclasses.replace(QUESTIONS, redact=self.finders)
 
     def told(self, example: Example, prediction: str) -> Example | None:
         start = example["context"].find(prediction)
@@ -97,9 +78,6 @@ class QuestionAnswering(Task):
             return {**example, "answers": {"text": [], "answer_start": []}} if self._has_unanswerable() else None
         # What a writer says in words of its own can be marked nowhere.
         return {**example, "answers": {"text": [prediction], "answer_start": [start]}} if start >= 0 else None
-
-    def digest(self) -> str:
-        return fingerprints.data(self.data, self.form)
 
     def formulation(self, kind: str) -> Formulation:
         if kind == "encoder":
@@ -181,29 +159,13 @@ def question_answering(
         UsageError: A value is out of its range. Data is read later, by `splits`.
     """
     return QuestionAnswering(
-        data,
-        train,
-        dev,
-        test,
-        max_length,
-        stride,
-        max_answer_tokens,
-        null_threshold,
-        language,
-        seed,
-        name,
-        redaction.checked(redact),
+        data=data, train=train, dev=dev, test=test, max_length=max_length, stride=stride, max_answer_tokens=max_answer_tokens,
+        null_threshold=null_threshold, language=language, seed=seed, name=name, redact=redaction.checked(redact),
         perturb=perturbations.checked(perturb),
-    )
-
-
-@functools.lru_cache(maxsize=8)
-def _shuffled(data: str, form: Form, digest: str, seed: int) -> tuple[tuple[Example, ...], ...]:
-    # The digest is a part of the key alone: an edited file is read again.
-    found = fingerprints.dataset(data, form)
-    return found.shuffled("train", seed), found.shuffled("dev"), found.shuffled("test")
+    )  # fmt: skip
 
 
 @functools.lru_cache(maxsize=8)
 def _has_unanswerable(data: str, form: Form, digest: str) -> bool:
+    # The digest is a part of the key alone: an edited file is read again.
     return any(not example["answers"]["text"] for example in fingerprints.dataset(data, form).train)

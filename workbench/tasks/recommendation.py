@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import functools
-import hashlib
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
@@ -11,7 +10,7 @@ from typing import Any, ClassVar
 
 import numpy as np
 
-from workbench.data import counts, fingerprints
+from workbench.data import counts
 from workbench.data.histories import LONGEST_HISTORY
 from workbench.data.interactions import Interactions
 from workbench.errors import DataError, UsageError
@@ -20,7 +19,7 @@ from workbench.space import check, is_number, is_whole
 from workbench.tasks import request
 from workbench.tasks.base import Task
 from workbench.tasks.ranking_scores import ranking_scores
-from workbench.tasks.tables import TableTask
+from workbench.tasks.tables import TableTask, texts_of
 
 COLD = "cold_"
 """Prefix of the scores of items that nobody had in what is learned from."""
@@ -62,7 +61,7 @@ class Recommendation(TableTask):
     @property
     def texts(self) -> Mapping[str, str]:
         """The texts of all items, by their ids, in an order that depends on those alone."""
-        return self._collected if self.collection is not None else _texts(self.data, self.form, self.digest())
+        return self._collected if self.collection is not None else texts_of(self.data, self.form, self.digest())
 
     @functools.cached_property
     def _collected(self) -> dict[str, str]:
@@ -128,14 +127,6 @@ def user_of(example: Example) -> str:
 
 def _scores(examples: Sequence[Example], predictions: Sequence[Ranking]) -> dict[str, float]:
     return ranking_scores([{next_item(example): 1} for example in examples], predictions, recall_at=(10,))
-
-
-@functools.lru_cache(maxsize=4)
-def _texts(data: str, form: Interactions, digest: str) -> dict[str, str]:
-    # By a hash of the id: which of two items that score alike comes first depends on no order of
-    # the file. The digest is a part of the key alone: an edited file is read again.
-    found = {each["id"]: each["text"] for each in fingerprints.dataset(data, form).documents}
-    return {name: found[name] for name in sorted(found, key=lambda name: hashlib.blake2b(name.encode()).digest())}
 
 
 def recommendation(

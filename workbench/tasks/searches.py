@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import functools
-import hashlib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, ClassVar
@@ -15,7 +14,7 @@ from workbench.data.searches import Searches
 from workbench.errors import UsageError
 from workbench.formulations import Example
 from workbench.space import Space, check, is_number, is_whole
-from workbench.tasks.tables import TableTask
+from workbench.tasks.tables import TableTask, texts_of
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -65,7 +64,7 @@ class SearchTask(TableTask):
     @property
     def texts(self) -> Mapping[str, str]:
         """All documents, by their names, in an order that depends on those alone."""
-        return self._collected if self.collection is not None else _texts(self.data, self.form, self.digest())
+        return self._collected if self.collection is not None else texts_of(self.data, self.form, self.digest())
 
     @functools.cached_property
     def _collected(self) -> dict[str, str]:
@@ -104,18 +103,10 @@ def taught(example: Example) -> list[str]:
 
 
 @functools.lru_cache(maxsize=4)
-def _texts(data: str, form: Searches, digest: str) -> dict[str, str]:
-    # By a hash of the name: which documents are searched depends on no order of the file and on no
-    # seed. The digest is a part of the key alone: an edited file is read again.
-    found = {each["id"]: each["text"] for each in fingerprints.dataset(data, form).documents}
-    return {name: found[name] for name in sorted(found, key=lambda name: hashlib.blake2b(name.encode()).digest())}
-
-
-@functools.lru_cache(maxsize=4)
 def _index(data: str, form: Searches, digest: str) -> tuple[Any, Any, list[str]]:
     from sklearn.feature_extraction.text import TfidfVectorizer
 
-    texts = _texts(data, form, digest)
+    texts = texts_of(data, form, digest)
     words = TfidfVectorizer(sublinear_tf=True)
     # Shape (words, documents) in CSR: a query (1, words) is then one sparse product.
     return words, words.fit_transform(texts.values()).T.tocsr(), [*texts]

@@ -3,18 +3,22 @@ or prices.
 
     loop          the loop itself; kept weights of a sweep, read again and graded on the test split
     tuning        one run's model, optimiser and averages
+    compiling     whether a model's layers are compiled while it learns
     progress      how far a training is, for whoever watches it
     combining     models of several tasks, each learned from the same start, as one
+    anchoring     weights held near where they begin, against forgetting
     predicting    a model that answers requests
     onnx_models   a file of ONNX in a model's place
     exporting     makes such a file, and grades it
-    passes        a model's forward passes: what it predicts, and what grades it
+    passes        a model's forward passes: what it predicts, and its grades
+    grading       the rows by which it is graded
     choosing      which examples a run is trained on: bought, or told with confidence
     remembering   what runs of a process share: the latest few of a kind
     teaching      what a teacher answers to examples that nobody labelled
     batches       which examples make a step, and how its rows are split
     encoding      rows to train on and to be graded by, kept across runs
     features      the output of a part that does not learn, computed once
+    layouts       how such an output is kept
     memory        how many rows fit into memory at once
     parents       has the model at hand that a recipe starts from, made once by the loop
     parent_store  the folder with the models that recipes start from
@@ -39,8 +43,8 @@ if TYPE_CHECKING:
     from workbench.training.batches import checkpoint_epochs, step_examples
     from workbench.training.choosing import Seen
     from workbench.training.exporting import Exported, export
+    from workbench.training.grading import questions
     from workbench.training.loop import Checkpoint, asked_model, device, predict, prepare, test, train, tuned_model, warm_up
-    from workbench.training.passes import questions
     from workbench.training.predicting import Grade, Predictions, Predictor, SharedWeights, grade
     from workbench.training.progress import Progress
     from workbench.training.resume_state import ResumeCache, ResumeState
@@ -101,7 +105,7 @@ _MODULES = {
     "export": "exporting",
     "predict": "loop",
     "prepare": "loop",
-    "questions": "passes",
+    "questions": "grading",
     "step_examples": "batches",
     "test": "loop",
     "train": "loop",

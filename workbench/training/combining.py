@@ -152,7 +152,7 @@ class Mean(Alone):
         if not self.others:
             return tuning.own_weights()
         # What the method leaves as it is need not be kept: the model that is begun with has it.
-        frozen = {_plainly(name): p for name, p in tuning.model.named_parameters() if not p.requires_grad}
+        frozen = {methods.merged_name(name): p for name, p in tuning.model.named_parameters() if not p.requires_grad}
         with tuning.averaged_weights():
             found = dict(tuning.model.named_parameters()) if not self.in_place else tuning.parameters
             return {
@@ -171,9 +171,7 @@ class Mean(Alone):
             name: parameters[name].shape for name in weights if name in parameters
         }:
             return False
-        tuning.swap(plain)
-        tuning.merged = True
-        tuning.parameters = {name: parameters[name] for name in weights}
+        tuning.take_merged(plain, weights.keys())
         return tuning.adopt_own(weights)
 
 
@@ -191,8 +189,3 @@ def _by_part(weights: Weights) -> dict[int, dict[str, torch.Tensor]]:
 def _put(tuning: Tuning, weights: Weights) -> None:
     for name, parameter in tuning.parameters.items():
         parameter.copy_(weights[name])
-
-
-def _plainly(name: str) -> str:
-    """A frozen parameter's name without what PEFT's wrapping adds to it."""
-    return name.removeprefix("base_model.model.").replace(".base_layer.", ".")

@@ -9,7 +9,7 @@ from workbench.data import bases, models
 from workbench.formulations import Example, Rows
 from workbench.study import Recipe
 from workbench.training import parent_store
-from workbench.training.passes import Questions, questions_of
+from workbench.training.grading import Questions, questions_of
 from workbench.training.remembering import remembered
 from workbench.training.tuning import Tuning
 from workbench.usage import Usage

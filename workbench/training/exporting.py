@@ -17,9 +17,9 @@ import torch
 
 from workbench.errors import UsageError
 from workbench.objectives import inputs_of
+from workbench.training.grading import questions
 from workbench.training.loop import tuned
 from workbench.training.onnx_models import OnnxModel, refusal, require
-from workbench.training.passes import questions
 from workbench.training.predicting import Grade, graded
 
 if TYPE_CHECKING:
@@ -72,7 +72,7 @@ def export(recipe: Recipe, weights: str | Path | None, to: Path, *, eight_bits: 
         _write(_merged(tuning, recipe), dev.asked, whole)
         if eight_bits:
             _quantize(whole, to)
-    tuning.model, tuning.body, tuning.features, tuning.layers = OnnxModel(to, tuning.place), None, None, None
+    tuning.model, tuning.frozen, tuning.features, tuning.layers = OnnxModel(to, tuning.place), None, None, None
     return Exported(original, graded(tuning, dev))
 
 

@@ -1,10 +1,10 @@
 """The output of a model's frozen part for each row, computed once per process and shared by its
 runs.
 
-Where nothing below a head learns, the output for a row is the same at every step, so all further
-epochs and runs take it from here. Rows are computed in pieces that depend on nothing but the order
-of the rows, so a run's result does not depend on what was computed before it. Each piece keeps its
-usage: every run is billed as if it had been alone.
+Where nothing below a head learns, or nothing in a model's first layers, their output for a row is
+the same at every step, so all further epochs and runs take it from here. Rows are computed in
+pieces that depend on nothing but the order of the rows, so a run's result does not depend on what
+was computed before it. Each piece keeps its usage: every run is billed as if it had been alone.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ import contextlib
 import hashlib
 from collections import OrderedDict
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -22,55 +22,21 @@ import torch
 from workbench.formulations import Rows
 from workbench.objectives import TARGETS
 from workbench.training.batches import micro_batches, padded_tokens
+from workbench.training.faults import Shortage
+from workbench.training.layouts import Layout, extent, is_real, of_layer, same_logits
+from workbench.training.memory import Halves
 from workbench.usage import Usage, Work
 
 PIECE = 32
 """Rows that are computed together. The number is fixed, because padding changes the last bits of an
 output: a row's neighbours must not depend on how many rows a run asks for."""
 
+SHOWN = 8
+"""Rows that show what is read of an output: passing them is paid by no run."""
+
 MOST_BYTES = 1 << 30
 """The most that is kept in all; the least recently used pieces are dropped first. Rows that would
 take more than a quarter of it are not kept at all but computed at every step."""
-
-
-@dataclass(frozen=True)
-class _Layout:
-    """How a body's output is put together from the parts that are kept of each row.
-
-    Attributes:
-        kind: Class of the output; None where it is a single tensor.
-        parts: For each tensor that the head reads, how much of it: all `tokens`, the `first` token
-            alone, or the whole `row`.
-        unread: Number of dimensions of each tensor that the head does not read.
-    """
-
-    kind: type | None
-    parts: Mapping[str, str]
-    unread: Mapping[str, int] = field(default_factory=dict)
-
-    def apart(self, output: Any, lengths: Sequence[int]) -> list[dict[str, torch.Tensor]]:
-        """The parts of each row of an output."""
-        tensors = {"": output} if self.kind is None else output
-        found = []
-        for i, length in enumerate(lengths):
-            end = {"tokens": length, "first": 1}
-            cut = {name: tensors[name][i][: end[how]] if how in end else tensors[name][i] for name, how in self.parts.items()}
-            # Cloned, because a slice would keep the tensor of the whole batch in memory.
-            found.append({name: value.detach().clone() for name, value in cut.items()})
-        return found
-
-    def together(self, rows: Sequence[Mapping[str, torch.Tensor]]) -> Any:
-        """The output for some rows, padded with zeros."""
-        found: dict[str, torch.Tensor] = {}
-        for name, how in self.parts.items():
-            values = [row[name] for row in rows]
-            found[name] = torch.nn.utils.rnn.pad_sequence(values, batch_first=True) if how == "tokens" else torch.stack(values)
-        if self.kind is None:
-            return found[""]
-        # The output must have its unread tensors all the same, as the model may unpack them: zeros
-        # of the right number of dimensions do.
-        some = next(iter(found.values()))
-        return self.kind(**found, **{name: some.new_zeros(len(rows), *[1] * (n - 1)) for name, n in self.unread.items()})
 
 
 @dataclass(frozen=True)
@@ -83,11 +49,11 @@ class _Piece:
 _kept: OrderedDict[tuple[Any, ...], _Piece] = OrderedDict()
 
 MOST_LAYOUTS = 64
-"""Bodies whose layout is kept; the oldest is dropped first."""
+"""Frozen parts whose layout is kept; the oldest is dropped first."""
 
 
 class _Known(NamedTuple):
-    """What is known of a body's output.
+    """What is known of a frozen part's output.
 
     Attributes:
         layout: How it is put together; None where it cannot be.
@@ -95,7 +61,7 @@ class _Known(NamedTuple):
         token: Bytes of a row for each of its tokens.
     """
 
-    layout: _Layout | None
+    layout: Layout | None
     fixed: int = 0
     token: int = 0
 
@@ -105,33 +71,47 @@ _layouts: dict[tuple[Any, ...], _Known] = {}
 that a head's run takes once its features are at hand."""
 
 
+class _End(Exception):
+    """A pass has come to the end of the frozen part, and goes no further."""
+
+
+class _Held(NamedTuple):
+    """Rows whose outputs are asked for: where their padding is, and the keys of their pieces."""
+
+    rows: Rows
+    left: bool
+    keys: list[tuple[Any, ...]]
+
+
 class Features:
-    """The outputs of a model's body for the rows of one run.
+    """The outputs of a model's frozen part for the rows of one run.
 
     Args:
-        body: The part of the model that does not learn.
-        key: All that the body's output for a row depends on.
-        forward: Runs the whole model over a batch, with its body in evaluation mode.
-        work: From the lengths of rows and their padded tokens to the work that they are.
+        modules: The modules that do not learn, as `methods.Frozen` has them.
+        key: All that the output of the last of them for a row depends on.
+        forward: Runs the whole model over a batch, with that part in evaluation mode.
+        work: From the lengths of rows and their padded tokens to the work of that part.
     """
 
     def __init__(
         self,
-        body: torch.nn.Module,
+        modules: Sequence[torch.nn.Module],
         key: tuple[Any, ...],
         forward: Callable[[Mapping[str, Any]], Any],
         work: Callable[[Sequence[int], int], Work],
     ) -> None:
-        self.body, self._key, self._forward, self._work = body, (*key, type(body).__name__), forward, work
-        self._layout: _Layout | None = None
+        self._modules, self._forward, self._work = modules, forward, work
+        self._key = (*key, type(modules[-1]).__name__, len(modules))
+        self._layout: Layout | None = None
         # Keyed by id(), which is only unique while the object lives: hence the rows are held here,
         # too.
-        self._of: dict[int, tuple[Rows, list[tuple[Any, ...]]]] = {}
+        self._of: dict[int, _Held] = {}
+        self._halves = Halves()
 
     def holds(self, rows: Rows, chosen: Sequence[int] | np.ndarray) -> bool:
-        """Whether the body's output for these rows is at hand."""
+        """Whether the part's output for these rows is at hand."""
         found = self._of.get(id(rows))
-        return found is not None and len(chosen) > 0 and int(np.max(chosen)) < PIECE * len(found[1])
+        return found is not None and len(chosen) > 0 and int(np.max(chosen)) < PIECE * len(found.keys)
 
     def prepare(
         self, rows: Rows, count: int, where: torch.device, window: Callable[[], contextlib.AbstractContextManager[Any]]
@@ -149,9 +129,11 @@ class Features:
             The usage of each piece, whenever it was computed; and the work that was done now.
         """
         done = Work()
-        if id(rows) not in self._of and not self._fits(rows, where):
-            return [], done
-        _, keys = self._of.setdefault(id(rows), (rows, []))
+        if id(rows) not in self._of:
+            if not self._fits(rows, where):
+                return [], done
+            self._of[id(rows)] = _Held(rows, _padded_left(rows), [])
+        _, left, keys = self._of[id(rows)]
         used = []
         for number in range(-(-count // PIECE)):
             # The last piece is filled beyond `count`, so that a run with more labels shares it.
@@ -160,7 +142,7 @@ class Features:
                 keys.append((*self._key, _digest(rows, chosen)))
             if keys[number] not in _kept:
                 with window() as opened:
-                    computed, work = self._computed(rows, chosen, where)
+                    computed, work = self._computed(rows, chosen, where, left=left)
                 size = sum(value.nbytes for row in computed for value in row.values())
                 _kept[keys[number]] = _Piece(computed, opened.usage.doing(work), size)
                 done += work
@@ -173,34 +155,57 @@ class Features:
 
     @contextlib.contextmanager
     def given(self, rows: Rows, chosen: Sequence[int] | np.ndarray) -> Iterator[bool]:
-        """For a while the body returns the kept outputs of these rows, in their order.
+        """For a while the part returns the kept outputs of these rows, in their order.
 
         Yields:
-            Whether they are at hand; if not, the body computes as ever.
+            Whether they are at hand; if not, the part computes as ever.
         """
         if not self.holds(rows, chosen):
             yield False
             return
         assert self._layout is not None
-        keys = self._of[id(rows)][1]
-        output = self._layout.together([_kept[keys[i // PIECE]].rows[i % PIECE] for i in chosen])
+        _, left, keys = self._of[id(rows)]
+        output = self._layout.together([_kept[keys[i // PIECE]].rows[i % PIECE] for i in chosen], left=left)
         with self._instead(output):
             yield True
 
-    def _computed(self, rows: Rows, chosen: np.ndarray, where: torch.device) -> tuple[list[Mapping[str, torch.Tensor]], Work]:
-        assert self._layout is not None
+    def _computed(
+        self, rows: Rows, chosen: np.ndarray, where: torch.device, *, left: bool
+    ) -> tuple[list[Mapping[str, torch.Tensor]], Work]:
+        layout = self._layout
+        assert layout is not None
         found: list[Mapping[str, torch.Tensor]] = [{}] * len(chosen)
         padded = 0
-        for some, inputs in micro_batches(rows, chosen, where):
+
+        def parts(some: np.ndarray, inputs: Mapping[str, Any]) -> list[dict[str, torch.Tensor]]:
+            return layout.apart(self._last(inputs), rows.lengths[some].tolist(), left=left)
+
+        for some, computed in self._halves.passed(rows, micro_batches(rows, chosen, where), where, parts):
             padded += padded_tokens(rows, some)
-            for i, parts in zip(some, self._layout.apart(self._output(inputs)[1], rows.lengths[some].tolist()), strict=True):
-                found[i - chosen[0]] = parts
+            for i, each in zip(some, computed, strict=True):
+                found[i - chosen[0]] = each
         return found, self._work(rows.lengths[chosen].tolist(), padded)
 
-    def _output(self, inputs: Mapping[str, Any]) -> tuple[Any, Any]:
-        """What the model gives, and what its body gives it."""
+    def _last(self, inputs: Mapping[str, Any]) -> Any:
+        """What the part gives; what lies above it is not computed."""
         kept: list[Any] = []
-        handle = self.body.register_forward_hook(lambda module, args, output: kept.append(output))
+
+        def end(module: Any, args: Any, output: Any) -> None:
+            kept.append(output)
+            raise _End
+
+        handle = self._modules[-1].register_forward_hook(end)
+        try:
+            with torch.no_grad(), contextlib.suppress(_End):
+                self._forward(inputs)
+        finally:
+            handle.remove()
+        return kept[0]
+
+    def _output(self, inputs: Mapping[str, Any]) -> tuple[Any, Any]:
+        """What the model gives, and what the part gives to what lies above it."""
+        kept: list[Any] = []
+        handle = self._modules[-1].register_forward_hook(lambda module, args, output: kept.append(output))
         try:
             with torch.no_grad():
                 return self._forward(inputs), kept[0]
@@ -210,16 +215,18 @@ class Features:
     @contextlib.contextmanager
     def _instead(self, output: Any) -> Iterator[None]:
         # An attribute of the instance hides the method of its class until it is deleted; hooks
-        # still run.
-        self.body.forward = lambda *args, **kwargs: output
+        # still run. Of several layers all give what the last one does, which is passed on.
+        for module in self._modules:
+            module.forward = lambda *args, **kwargs: output
         try:
             yield
         finally:
-            del self.body.forward
+            for module in self._modules:
+                del module.forward
 
     def _fits(self, rows: Rows, where: torch.device) -> bool:
-        """Whether all of the rows can be kept. The first that a process meets show what the head
-        reads of the body's output.
+        """Whether all of the rows can be kept. The first that a process meets show what is read of the
+        part's output.
         """
         if not len(rows) or rows.together:
             return False
@@ -231,31 +238,51 @@ class Features:
         return self._layout is not None and fixed * len(rows) + token * int(rows.lengths.sum()) <= MOST_BYTES // 4
 
     def _learnt(self, rows: Rows, where: torch.device) -> _Known:
-        """What the first rows show of the body's output."""
-        first = np.arange(min(PIECE, len(rows)))
+        """What the first rows show of the part's output, or as many of them as fit into memory at once."""
+        count = min(SHOWN, len(rows))
+        while True:
+            with Shortage() as shortage:
+                return self._shown(rows, np.arange(count), where)
+            if count == 1:
+                raise shortage.error
+            count = (count + 1) // 2
+
+    def _shown(self, rows: Rows, first: np.ndarray, where: torch.device) -> _Known:
+        left = _padded_left(rows)
         inputs = {name: value.to(where) for name, value in rows.batch(first).items()}
-        layout = self._found(inputs, rows.lengths[first].tolist())
+        lengths = rows.lengths[first].tolist()
+        layout = self._found(inputs, lengths, left=left)
         if layout is None:
             return _Known(None)
-        parts = layout.apart(self._output(inputs)[1], rows.lengths[first].tolist())
+        parts = layout.apart(self._last(inputs), lengths, left=left)
         fixed = sum(value.nbytes for name, value in parts[0].items() if layout.parts[name] != "tokens")
         return _Known(layout, fixed, sum(value[0].nbytes for name, value in parts[0].items() if layout.parts[name] == "tokens"))
 
-    def _found(self, inputs: Mapping[str, Any], lengths: Sequence[int]) -> _Layout | None:
-        """Find by gradients what the head reads of the body's output.
+    def _found(self, inputs: Mapping[str, Any], lengths: Sequence[int], *, left: bool = False) -> Layout | None:
+        """Find what is read of the part's output.
 
         Returns:
             The layout; None where the model's answers change when it is given nothing but those
             parts.
         """
         given, output = self._output(inputs)
-        if isinstance(output, torch.Tensor):
-            return _Layout(None, {"": "row"})
-        if not isinstance(output, Mapping) or not {"input_ids", "pixel_values"} & {*inputs}:
+        if isinstance(output, torch.Tensor) and output.ndim == 2:  # a vector a row
+            return Layout(None, {"": "row"})
+        if not {"input_ids", "pixel_values"} & {*inputs}:
             return None
-        leaves = {name: value.detach().clone().requires_grad_() for name, value in output.items() if _is_real(value)}
+        layout = self._read(inputs, output) if isinstance(output, Mapping) else of_layer(inputs, output)
+        if layout is None or not isinstance(given, Mapping):
+            return None
+        # What was found is true of these inputs alone, so it is tried before it is trusted.
+        with self._instead(layout.together(layout.apart(output, lengths, left=left), left=left)), torch.no_grad():
+            rest = self._forward(inputs)
+        return layout if same_logits(given, rest, inputs.get("attention_mask")) else None
+
+    def _read(self, inputs: Mapping[str, Any], output: Any) -> Layout | None:
+        """Find by gradients what a head reads of the output of all below it; None: nothing."""
+        leaves = {name: value.detach().clone().requires_grad_() for name, value in output.items() if is_real(value)}
         with self._instead(type(output)(**leaves)), torch.enable_grad():
-            again = [value for value in self._forward(inputs).values() if _is_real(value)]
+            again = [value for value in self._forward(inputs).values() if is_real(value)]
             # A sum weighted at random: gradients of a plain sum may cancel (softmax adds up to 1
             # whatever it reads). The generator is its own, so that the run's random state does not
             # move.
@@ -270,34 +297,24 @@ class Features:
             elif value.ndim == 3 and value.shape[1] > 1 and not gradient[:, 1:].any():
                 parts[name] = "first"
             else:
-                of_tokens = "input_ids" in inputs and value.ndim == 3 and value.shape[1] == inputs["input_ids"].shape[1]
-                parts[name] = "tokens" if of_tokens else "row"
-        layout = _Layout(type(output), parts, unread) if parts else None
-        if layout is None:
-            return None
-        # A gradient tells what is read for these inputs alone, so the layout is tried before it is
-        # trusted.
-        with self._instead(layout.together(layout.apart(output, lengths))), torch.no_grad():
-            rest = self._forward(inputs)
-        mask = inputs.get("attention_mask")
-        for name, value in given.items():
-            if name.endswith("logits"):
-                # Nobody reads the logits of padding, so they may differ.
-                seen = mask.bool() if mask is not None and mask.shape == value.shape[:2] else slice(None)
-                if not torch.allclose(rest[name][seen], value[seen], atol=1e-5):
-                    return None
-        return layout
+                parts[name] = extent(inputs, value)
+        return Layout(type(output), parts, unread) if parts else None
 
 
-def _is_real(value: Any) -> bool:
-    return isinstance(value, torch.Tensor) and value.is_floating_point()
+def _padded_left(rows: Rows) -> bool:
+    """Whether rows are padded on the left."""
+    ends = np.array([rows.lengths.argmin(), rows.lengths.argmax()])
+    if rows.lengths[ends[0]] == rows.lengths[ends[1]]:
+        return False
+    mask = rows.batch(ends).get("attention_mask")
+    return mask is not None and not bool(mask[0, 0])
 
 
 def _digest(rows: Rows, chosen: np.ndarray) -> str:
     """A hash of the inputs of some rows."""
     found = hashlib.blake2b(digest_size=16)
     for name, values in rows.columns.items():
-        # The body reads no targets, so tasks that differ in those alone share its outputs.
+        # The frozen part reads no targets, so tasks that differ in those alone share its outputs.
         if name not in TARGETS:
             found.update(name.encode())
             for i in chosen:

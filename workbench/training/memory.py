@@ -1,19 +1,25 @@
 """Whether a step fits the device: what its micro-batches keep for the backward pass, and how they
-are cut if that is too much.
+are cut if that is too much. Batches of an evaluation are cut when memory turns out too small.
 """
 
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Callable
-from typing import TYPE_CHECKING, Any, NamedTuple
+from collections.abc import Callable, Iterable, Iterator
+from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
 
 from workbench import flops, process
 from workbench.formulations import Rows
 from workbench.objectives import Objective
+from workbench.training import sharding
+from workbench.training.batches import one_batch, padded_tokens
+from workbench.training.faults import Shortage
 
 if TYPE_CHECKING:
+    import numpy as np
     import torch
+
+T = TypeVar("T")
 
 SPREAD = 1.5
 """Factor between what a step may take and what is counted: passing tensors of optimiser and loss,
@@ -182,3 +188,64 @@ def _saved(model: Any, objective: Objective, rows: Rows, shape: tuple[int, int])
 
 def _storage(tensor: Any) -> int:
     return int(tensor.untyped_storage()._cdata)  # data_ptr is 0 for all of the meta device
+
+
+class Halves:
+    """Batches that are passed without a gradient: whole, or in halves where memory is too small.
+
+    Each row is passed once all the same, and by itself if need be. A size that failed is not tried
+    again. As with every other cut, padding may change the last bits of an output.
+
+    Attributes:
+        most: The most padded tokens of a batch of several rows; None: nothing has failed yet.
+    """
+
+    def __init__(self) -> None:
+        self.most: int | None = None
+
+    def passed(
+        self,
+        rows: Rows,
+        batches: Iterable[tuple[np.ndarray, dict[str, Any]]],
+        where: torch.device,
+        call: Callable[[np.ndarray, dict[str, Any]], T],
+    ) -> Iterator[tuple[np.ndarray, T]]:
+        """Pass batches one after another.
+
+        Args:
+            rows: All rows.
+            batches: Indices of some of them, and their batch on the device.
+            where: The device.
+            call: Passes a batch. What it changes must not be changed where memory runs out in it.
+
+        Yields:
+            Indices of the rows that were passed together, and what `call` gave for them.
+
+        Raises:
+            Exception: Out of memory with a single row.
+        """
+        for whole, inputs in batches:
+            waiting = [(whole, inputs)]
+            while waiting:
+                chosen, given = waiting.pop()
+                if self.most is None or len(chosen) == 1 or padded_tokens(rows, chosen) <= self.most:
+                    found: list[T] = []
+                    with Shortage() as shortage:
+                        found.append(call(chosen, given))
+                    if found:
+                        yield chosen, found[0]
+                        continue
+                    if len(chosen) == 1 or sharding.count() > 1:  # others may have had room, and would wait
+                        raise shortage.error
+                    self.most = (len(chosen) + 1) // 2 * int(rows.lengths[chosen].max())
+                    _give_back(where)
+                half = (len(chosen) + 1) // 2
+                waiting += [each for some in (chosen[half:], chosen[:half]) for each in one_batch(rows, some, where)]
+
+
+def _give_back(where: torch.device) -> None:
+    """Free what torch's allocator holds in reserve."""
+    import torch
+
+    if where.type == "cuda":
+        torch.cuda.empty_cache()

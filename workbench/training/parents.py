@@ -17,7 +17,7 @@ from workbench.errors import EnvironmentFault, Infeasible, UsageError
 from workbench.result import label_order, merged_labels
 from workbench.study import Recipe, sequences
 from workbench.tasks.base import EACH
-from workbench.training import fisher, parent_store
+from workbench.training import anchoring, fisher, parent_store
 from workbench.training.parent_store import ParentRecord
 from workbench.training.progress import Progress
 from workbench.training.tuning import Tuning
@@ -171,6 +171,7 @@ def _information(parent: Recipe, tuning: Tuning, meter: Any) -> tuple[dict[str, 
     """The Fisher information of a parent's weights with that of its own parents, and what computing it took."""
     with contextlib.nullcontext() if meter is None else meter.window() as window:
         before = tuning.work
+        anchoring.merge(tuning)
         found = fisher.information(tuning)
         if parent.task.anchor and parent.parent is not None:
             earlier = parent_store.information(parent.parent)

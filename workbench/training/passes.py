@@ -5,7 +5,6 @@ is graded by them.
 from __future__ import annotations
 
 import contextlib
-import dataclasses
 import functools
 import math
 import statistics
@@ -19,82 +18,48 @@ import torch
 from workbench import flops, methods
 from workbench.data import bases, fingerprints, models
 from workbench.errors import Infeasible
-from workbench.formulations import Example, Formulation, Rows, Shots
-from workbench.objectives import Answers, Inference, Read, packing
+from workbench.formulations import Example, Rows
+from workbench.objectives import Answers, Generate, Inference, Read, packing
+from workbench.objectives.prompts import cache_of
 from workbench.study import Recipe
 from workbench.study.also import scored
-from workbench.tasks.base import Task
-from workbench.tasks.refusals import UNANSWERED
 from workbench.training import parent_store, sharding
 from workbench.training.batches import PACKED_TOKENS, evaluation_batches, padded_tokens
 from workbench.training.faults import faults_of_the_model
 from workbench.training.features import PIECE, Features
+from workbench.training.grading import Questions, questions
+from workbench.training.memory import Halves
 from workbench.usage import Usage, Work, total
 
-SINGLE_PREDICTIONS = 8
-"""Examples that are predicted one at a time, once a run, to measure the latency of one prediction.
+SINGLE_PREDICTIONS = 3, 8
+"""How many examples, at least and at most, are predicted one at a time, once a run, to measure the latency of one prediction.
 The first warms up and is not counted."""
+SINGLE_PREDICTIONS_SECONDS = 1.0
+"""Once these have passed, the least number is enough: what a language model writes may take a second an example."""
 
 _proven: dict[tuple[Any, ...], bool] = {}
-"""By what a model's layers are: whether they give the same for rows without padding."""
+"""By all that a model is made from: whether its layers give the same for rows without padding. By
+nothing less, or what a process has tried before would decide how a run computes."""
 
 
-@dataclass(frozen=True)
-class Questions:
-    """Rows by which a model is graded.
+@dataclass
+class _Found:
+    """What passes over rows have found so far.
 
     Attributes:
-        formulation: How the model computes what they are of.
-        examples: The examples that the rows are made of.
-        labelled: Rows with answers, for the loss; no rows where the loss is not asked for.
-        asked: Rows without answers; the same object as `labelled` where predictions are read off
-            the pass of the loss.
-        also: The same of other tasks that grade the model, each with its task.
+        outputs: The output for each row that is asked.
+        losses: The sum of all losses, a scalar on the device.
+        work: The work of the passes.
     """
 
-    formulation: Formulation
-    examples: Sequence[Example]
-    labelled: Rows
-    asked: Rows
-    also: Sequence[tuple[Task, Questions]] = ()
+    outputs: list[Any]
+    losses: torch.Tensor
+    work: Work
 
-    @property
-    def sets(self) -> list[Rows]:
-        """All rows that grading passes, in sets."""
-        own = [self.labelled] if self.asked is self.labelled else [self.labelled, self.asked]
-        return [*own, *(rows for _, each in self.also for rows in each.sets)]
-
-
-def questions(
-    formulation: Formulation, examples: Sequence[Example], processor: Any, shots: Shots = (), *, loss: bool = True
-) -> Questions:
-    """Encode the rows by which a model is graded, each question behind its examples with their
-    answers.
-
-    Args:
-        formulation: The model's.
-        examples: What it is graded by.
-        processor: The model's.
-        shots: Examples before each question.
-        loss: Whether the loss is wanted even if it takes a pass of its own. That doubles the price
-            of a model that is only asked.
-    """
-    if isinstance(formulation.inference(processor), Read):
-        labelled = formulation.encode(examples, processor, shots=shots)
-        return Questions(formulation, examples, labelled, labelled)
-    # What has no right answer has no loss. It stands behind the others, so that these keep their places.
-    answered = examples[: sum(UNANSWERED not in example for example in examples)]
-    labelled = formulation.encode(answered if loss else (), processor, shots=shots if loss else ())
-    return Questions(formulation, examples, labelled, formulation.encode(examples, processor, answers=False, shots=shots))
-
-
-def questions_of(recipe: Recipe, side: str, processor: Any) -> Questions:
-    """Encode all that grades a recipe's model on a side, `dev` or `test`, as `questions` does: other tasks without their loss."""
-    formulation = recipe.formulation
-    shots = methods.shots(recipe.method, formulation, recipe.task.splits().train)
-    own = questions(formulation, recipe.task.graded(side), processor, shots, loss=recipe.learns)
-    others = [(of.task, questions(of.formulation, of.task.graded(side), processor, loss=False)) for of in recipe.graders]
-    return dataclasses.replace(own, also=[(task, asked) for task, asked in others if asked.examples])
+    def answered(self, chosen: np.ndarray, values: Sequence[Any]) -> None:
+        """Note the outputs for some rows."""
+        for row, value in zip(chosen, values, strict=True):
+            self.outputs[row] = value
 
 
 class Passes:
@@ -132,19 +97,24 @@ class Passes:
         # after this.
         bases.own(p for p in model.parameters() if p.requires_grad)
         self.model = sharding.shard(model, where)
-        self.body = methods.body(self.model)
+        self.frozen = methods.frozen(recipe.method, self.model)
         self.learn()
         self.step = 0  # optimiser steps done
         self.work = Work()  # of this object alone, without the run that it resumes
         self.shape = flops.shape(self.model)
+        self.parts = None if self.frozen is None else flops.divided(self.model, self.frozen.modules)
+        self.halves = Halves()
         # Weights in fewer than 32 bits multiply in bfloat16.
         half = recipe.precision == "bfloat16" or recipe.weights != "float32"
         bfloat16 = half or (recipe.precision == "auto" and where.type == "cuda" and torch.cuda.is_bf16_supported())
         self.autocast = torch.autocast(where.type, torch.bfloat16, enabled=bfloat16)
-        self.features = self._features(auto_class, bfloat16=bfloat16)
-        self.layers, self.trial_took = self._packable(window)
+        # All that the output of what does not learn depends on. The seed is not part of it, as it draws
+        # nothing but the head: files that lack more than a head are refused (`heads.refuse_missing`).
+        of = self.place, fingerprints.model(self.place), recipe.weights, auto_class, str(where)
+        self.features = self._features((*of, bfloat16))
+        self.layers, self.trial_took = self._packable(of, window)
 
-    def _packable(self, window: bases.Window | None) -> tuple[Sequence[Any] | None, Usage]:
+    def _packable(self, of: tuple[Any, ...], window: bases.Window | None) -> tuple[Sequence[Any] | None, Usage]:
         """The layers that are given rows without padding, None where none are; and what trying took
         now.
 
@@ -153,14 +123,9 @@ class Passes:
         layers = packing.layers_of(self.model) if self.where.type in PACKED_TOKENS and sharding.count() == 1 else None
         if layers is None:
             return None, Usage()
-        # What may change how layers look at tokens: the code of the model, and what is put into it.
-        # Numbers (ranks, rates) change nothing about that.
         method = self.recipe.method
-        settings = tuple(
-            (name, value if isinstance(value, (str, bool)) else None) for name, value in sorted(method.settings.items())
-        )
-        bare = type(flops.unwrapped(self.model)).__qualname__
-        key = (bare, type(layers[0]).__qualname__, method.kind, settings, self.where.type)
+        drawn = repr(sorted(self.formulation.settings.items())), self.recipe.seed  # the head, and what a method adds
+        key = (*of, *drawn, method.kind, repr(sorted(method.settings.items())))
         took = Usage()
         if key not in _proven:
             with contextlib.nullcontext() if window is None else window() as opened:
@@ -180,12 +145,9 @@ class Passes:
         with self.autocast, faults_of_the_model(), self.given(rows, chosen), unpadded:
             yield
 
-    def _features(self, auto_class: str, *, bfloat16: bool) -> Features | None:
-        if self.body is None or sharding.count() > 1:  # no process holds a whole body
+    def _features(self, of: tuple[Any, ...]) -> Features | None:
+        if self.frozen is None or sharding.count() > 1:  # no process holds a whole layer
             return None
-        # All that a body's output depends on. The seed is not part of it, as it draws nothing but
-        # the head: files that lack more than a head are refused (`heads.refuse_missing`).
-        of = self.place, fingerprints.model(self.place), self.recipe.weights, auto_class, bfloat16, str(self.where)
 
         def forward(inputs: Mapping[str, Any]) -> Any:
             self.model.eval()
@@ -195,20 +157,21 @@ class Passes:
             finally:
                 self.learn()
 
-        return Features(self.body, of, forward, lambda lengths, padded: self.work_of(lengths, padded, 0, flops.forward))
+        below = None if self.parts is None else self.parts[0]
+        return Features(self.frozen.modules, of, forward, lambda lengths, padded: work_of(below, lengths, padded, 0, flops.forward))
 
     def learn(self) -> None:
-        """Put the model into training mode, except a body that does not learn: nothing is dropped
-        out in it.
+        """Put the model into training mode, except the part below all that learns: nothing is
+        dropped out in it.
         """
         self.model.train()
-        if self.body is not None:
-            self.body.eval()
+        for module in self.frozen.still if self.frozen is not None else ():
+            module.eval()
 
     def prepare(
         self, rows: Rows, count: int, window: Callable[[], contextlib.AbstractContextManager[Any]], prepared: int = 0
     ) -> Usage:
-        """Compute the frozen body's output for the first rows, where it is not at hand yet. Does
+        """Compute the frozen part's output for the first rows, where it is not at hand yet. Does
         nothing where all of the model learns.
 
         Args:
@@ -243,13 +206,10 @@ class Passes:
             padded: Tokens of all rows, padding included.
             examples: How many examples the rows are of.
             formula: FLOPs of a shape and lengths: of a forward pass, or of training.
-            above: Whether the rows pass only the part above a frozen body.
+            above: Whether the rows pass only the part above a frozen one.
         """
-        tokens = sum(lengths)
-        if self.shape is None:
-            return Work(0, examples, tokens, padded, None)
-        shape = flops.above(self.shape) if above else self.shape
-        return Work(0, examples, tokens, padded, formula(shape, lengths), flops.FORMULA)
+        shape = self.parts[1] if above and self.parts is not None else self.shape
+        return work_of(shape, lengths, padded, examples, formula)
 
     @sharding.inference
     def evaluate(
@@ -311,52 +271,85 @@ class Passes:
         """Mean loss per target item (None where there are no rows for it), a prediction for each
         example, and the work.
         """
-        outputs: list[Any] = [None] * len(of.asked)
-        # Summed on the device, as reading a number from a GPU waits for it.
-        losses, padded = torch.zeros((), device=self.where), 0
-        formulation = of.formulation
-        objective, inference = formulation.objective, formulation.inference(self.processor)
-        read = inference.read if isinstance(inference, Read) else None
-        parts: list[tuple[Any, Any]] = []  # of batches whose rows the loss compares with each other
+        # Losses are summed on the device, as reading a number from a GPU waits for it.
+        found = _Found([None] * len(of.asked), torch.zeros((), device=self.where), Work(examples=len(of.examples)))
         with self.averaged_weights():
-            for chosen, inputs in self.batches(of.labelled, of.examples, packed=self.packs):
-                padded += padded_tokens(of.labelled, chosen, packed=self.packs)
-                with self.passing(of.labelled, chosen):
-                    output = objective.forward(self.model, inputs)
-                if of.labelled.together:
-                    parts.append((output, inputs["labels"]))
-                else:
-                    losses += objective.loss(output, inputs)
-                for row, value in zip(chosen, read(output, inputs) if read else (), strict=bool(read)):
-                    outputs[row] = value
-            if parts:
-                all_outputs, all_labels = (torch.cat(each) for each in zip(*parts, strict=True))
-                losses += objective.loss(all_outputs, {"labels": all_labels})
-            above = self.at_hand(of.labelled, np.arange(len(of.labelled)))
-            work = self.work_of(of.labelled.lengths.tolist(), padded, len(of.examples), flops.forward, above=above)
-            for chosen, inputs in self.batches(of.asked, of.examples, filled=True) if read is None else ():
-                work += self._ask(inference, of.asked, chosen, inputs, outputs)
-        loss = float(losses) / max(1, int(of.labelled.items.sum())) if len(of.labelled) else None
+            if not self._reads_once(of):
+                self._read(of, found)
+            if of.asked is not of.labelled:
+                self._ask(of, found)
+        loss = float(found.losses) / max(1, int(of.labelled.items.sum())) if len(of.labelled) else None
         if loss is not None and not math.isfinite(loss):
             raise Infeasible("diverged", f"the loss of the predictions is {loss} at step {self.step}")
-        return loss, formulation.decode(of.examples, of.asked, outputs, self.processor), work
+        return loss, of.formulation.decode(of.examples, of.asked, found.outputs, self.processor), found.work
 
-    def _ask(self, inference: Inference, rows: Rows, chosen: np.ndarray, inputs: Mapping[str, Any], outputs: list[Any]) -> Work:
-        """Predict a batch of rows in passes of its own. Tokens that are written count as work like
-        those that are read.
+    def _reads_once(self, of: Questions) -> bool:
+        """Whether prompts are read once, for the losses of the answers behind them and for those that are written."""
+        return of.behind is not None and cache_of(self.model) is not None
+
+    def plain_rows(self, of: Questions) -> list[Rows]:
+        """The rows of which grading makes one pass as they are, in sets: only for these can it use a frozen part's output."""
+        own = [] if self._reads_once(of) else [of.labelled]
+        own += [of.asked] if of.plain and of.asked is not of.labelled else []
+        return [*own, *(rows for _, each in of.also for rows in self.plain_rows(each))]
+
+    def _read(self, of: Questions, found: _Found) -> None:
+        """Pass the rows with answers: their losses, and their predictions where these are read off the same pass."""
+        rows, objective, inference = of.labelled, of.formulation.objective, of.formulation.inference(self.processor)
+        read = inference.read if isinstance(inference, Read) else None
+
+        def passed(chosen: np.ndarray, inputs: dict[str, Any]) -> tuple[Any, Sequence[Any]]:
+            with self.passing(rows, chosen):
+                output = objective.forward(self.model, inputs)
+            # The losses of rows that are compared with each other need the outputs of all.
+            told = (output, inputs["labels"]) if rows.together else objective.loss(output, inputs)
+            return told, read(output, inputs) if read else [None] * len(chosen)
+
+        padded, parts = 0, list[tuple[Any, Any]]()
+        batches = self.batches(rows, of.examples, packed=self.packs)
+        for chosen, (told, values) in self.halves.passed(rows, batches, self.where, passed):
+            padded += padded_tokens(rows, chosen, packed=self.packs)
+            if rows.together:
+                parts.append(told)
+            else:
+                found.losses += told
+            if read:
+                found.answered(chosen, values)
+        if parts:
+            outputs, labels = (torch.cat(each) for each in zip(*parts, strict=True))
+            found.losses += objective.loss(outputs, {"labels": labels})
+        above = self.at_hand(rows, np.arange(len(rows)))
+        found.work += self.work_of(rows.lengths.tolist(), padded, 0, flops.forward, above=above)
+
+    def _ask(self, of: Questions, found: _Found) -> None:
+        """Predict rows in passes of their own, with the losses of given answers where prompts are read once."""
+        rows, inference, once = of.asked, of.formulation.inference(self.processor), self._reads_once(of)
+
+        def passed(chosen: np.ndarray, inputs: dict[str, Any]) -> tuple[Sequence[Any], torch.Tensor | float]:
+            at_hand = self.given(rows, chosen) if of.plain else contextlib.nullcontext()
+            with self.autocast, faults_of_the_model(), at_hand:
+                if once and isinstance(inference, Generate):
+                    return inference.graded(self.model, inputs, of.answers(chosen))
+                return inference(self.model, inputs), 0.0
+
+        batches = self.batches(rows, of.examples, filled=True)
+        for chosen, (values, loss) in self.halves.passed(rows, batches, self.where, passed):
+            found.answered(chosen, values)
+            found.losses += loss
+            found.work += self._asking(of, inference, chosen, values)
+
+    def _asking(self, of: Questions, inference: Inference, chosen: np.ndarray, found: Sequence[Any]) -> Work:
+        """The work of predicting some rows in passes of their own. Tokens that are written count
+        like those that are read.
         """
-        with self.autocast, faults_of_the_model(), self.given(rows, chosen):
-            found = inference(self.model, inputs)
-        for row, value in zip(chosen, found, strict=True):
-            outputs[row] = value
         # With a beginning that all rows share and is read once, the rows' own lengths would count
         # too much.
         passes = found.passes if isinstance(found, Answers) else None
         if passes is not None:
             return self.work_of(passes.tokens, passes.padded, 0, functools.partial(flops.forward, past=passes.past))
         written = [np.size(value) if inference.writes else 0 for value in found]
-        lengths = rows.lengths[chosen] + np.array(written)
-        above = self.at_hand(rows, chosen)
+        lengths = of.asked.lengths[chosen] + np.array(written)
+        above = of.plain and self.at_hand(of.asked, chosen)
         return self.work_of(lengths.tolist(), len(chosen) * int(lengths.max()), 0, flops.forward, above=above)
 
     @sharding.inference
@@ -364,9 +357,12 @@ class Passes:
         """Seconds of one prediction by itself, from its tokens on: the median of a few, the first
         of which is not counted.
         """
-        taken = []
+        taken: list[float] = []
+        least, most = SINGLE_PREDICTIONS
         with self.averaged_weights():
-            for i in range(min(SINGLE_PREDICTIONS, len(of.examples))):
+            for i in range(min(most, len(of.examples))):
+                if i >= least and sum(taken) >= SINGLE_PREDICTIONS_SECONDS:
+                    break
                 own = of.asked.of_example(i)
                 began = clock()
                 for _, inputs in self.batches(own, of.examples):
@@ -389,3 +385,10 @@ class Passes:
             yield
         finally:
             self.learn()
+
+
+def work_of(shape: flops.Shape | None, lengths: Sequence[int], padded: int, examples: int, formula: Callable[..., float]) -> Work:
+    """The work of rows of these lengths that pass a model, or a part of it, of this shape; None: unknown. As `Passes.work_of`."""
+    if shape is None:
+        return Work(0, examples, sum(lengths), padded, None)
+    return Work(0, examples, sum(lengths), padded, formula(shape, lengths), flops.FORMULA)

@@ -23,9 +23,10 @@ from workbench.study import Recipe
 from workbench.training import parent_store
 from workbench.training.batches import evaluation_batches
 from workbench.training.faults import faults_of_the_model
+from workbench.training.grading import Questions, questions
 from workbench.training.loop import device, tuned
+from workbench.training.memory import Halves
 from workbench.training.onnx_models import SUFFIX, OnnxModel
-from workbench.training.passes import Questions, questions
 from workbench.training.tuning import Tuning
 
 
@@ -145,7 +146,7 @@ class Predictor:
         *,
         shared: SharedWeights | None = None,
     ) -> None:
-        self._where = where or device()
+        self._where, self._halves = where or device(), Halves()
         self._asked = _asked(recipe, weights, self._where)
         if shared is not None:
             shared.share(self._asked.model)
@@ -187,10 +188,13 @@ class Predictor:
     @torch.inference_mode()
     def _outputs(self, rows: Rows, examples: Sequence[Example]) -> list[Any]:
         """One output a row."""
-        inference, outputs = self._asked.inference, list[Any]([None] * len(rows))
-        for chosen, inputs in self._asked.batches(rows, examples, self._where):
-            with self._asked.autocast, faults_of_the_model():
-                found = inference(self._asked.model, inputs)
+        asked, outputs = self._asked, list[Any]([None] * len(rows))
+
+        def answer(chosen: np.ndarray, inputs: dict[str, Any]) -> Sequence[Any]:
+            with asked.autocast, faults_of_the_model():
+                return asked.inference(asked.model, inputs)
+
+        for chosen, found in self._halves.passed(rows, asked.batches(rows, examples, self._where), self._where, answer):
             for row, value in zip(chosen, found, strict=True):
                 outputs[row] = value
         return outputs

@@ -7,7 +7,7 @@ from __future__ import annotations
 import contextlib
 import functools
 import math
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -20,7 +20,7 @@ from workbench.formulations import Example, Rows
 from workbench.objectives import packing
 from workbench.result import label_order
 from workbench.study import Recipe
-from workbench.training import combining, memory, parent_store, sharding
+from workbench.training import anchoring, combining, memory, sharding
 from workbench.training.batches import micro_batches, one_batch, padded_tokens, step_examples, widest
 from workbench.training.faults import Shortage, faults_of_the_model
 from workbench.training.features import PIECE
@@ -47,25 +47,14 @@ class Tuning(Passes):
         self.optimizer = self.make_optimizer() if self.parameters else None
         self.average = [p.detach().clone() for p in self.parameters.values()] if recipe.averaging is not None else []
         self.cut, self.fitted = memory.Cut(), False
+        self.compiled: contextlib.AbstractContextManager[object] = contextlib.nullcontext()  # `compiling.Compiled` where that pays
         self.tokens = 0
         torch.manual_seed(recipe.seed + 1)  # dropout's stream does not depend on how many numbers the wrapping drew
         self.random = random_state(where)
-        self.held = self._held()
+        self.anchors = anchoring.of(self)
         self.beside, self.merged = combining.of(recipe), False
         if resume:
             self._load(resume)
-
-    def _held(self) -> list[tuple[torch.nn.Parameter, torch.Tensor, torch.Tensor]]:
-        """What is held near where it begins (Kirkpatrick et al. 2017): each parameter, its place, and how strongly."""
-        strength, parent = self.recipe.task.anchor, self.recipe.parent
-        if not strength or parent is None:
-            return []
-        known = parent_store.information(parent)
-        return [
-            (parameter, parameter.detach().clone(), strength * sharding.placed(known[name].to(self.where), parameter))
-            for name, parameter in self.parameters.items()
-            if name in known and known[name].shape == parameter.shape
-        ]
 
     @property
     def rate(self) -> float:
@@ -133,10 +122,9 @@ class Tuning(Passes):
             Infeasible: The model fails.
         """
         recipe, parameters = self.recipe, list(self.parameters.values())
-        total, padded = self._gradient(rows, batch)
-        for parameter, place, strength in self.held:
-            if parameter.grad is not None:  # of strength / 2 x (parameter - place)^2
-                parameter.grad.addcmul_(strength, parameter.detach() - place)
+        total, padded = self.gradient(rows, batch)
+        for anchor in self.anchors:
+            anchor.pull()
         torch.nn.utils.clip_grad_norm_(parameters, recipe.max_grad_norm)
         # Counted first: the warm-up and the average count steps from 1.
         self.step += 1
@@ -157,7 +145,7 @@ class Tuning(Passes):
             torch._foreach_lerp_(average, now, weight)
         return total, done
 
-    def _gradient(self, rows: Rows, batch: np.ndarray) -> tuple[torch.Tensor, int]:
+    def gradient(self, rows: Rows, batch: np.ndarray) -> tuple[torch.Tensor, int]:
         """Compute the gradient of a step, in smaller pieces where memory does not suffice. Returns
         its loss and padded tokens.
         """
@@ -165,7 +153,7 @@ class Tuning(Passes):
         # would change the result.
         random = random_state(self.where)
         while True:
-            with Shortage() as shortage:
+            with Shortage() as shortage, self.compiled:
                 return self._pieces(rows, batch)
             # Some pieces may have left their gradients before memory ran out; these are cleared
             # below.
@@ -274,15 +262,20 @@ class Tuning(Passes):
             return
         found: list[Any] = [None] * count
         padded = 0
+
+        def vectors(chosen: np.ndarray, inputs: dict[str, Any]) -> torch.Tensor:
+            with self.autocast, faults_of_the_model(), self.given(rows, chosen):
+                made: torch.Tensor = self.objective.forward(self.model, inputs)["embeddings"]
+            return made
+
         with self.averaged_weights():
             # The same pieces as in `Features`, so that vectors at hand and vectors computed now are
             # equal to the last bit.
             for first in range(0, count, PIECE):
-                for chosen, inputs in micro_batches(rows, np.arange(first, min(first + PIECE, count)), self.where):
+                pieces = micro_batches(rows, np.arange(first, min(first + PIECE, count)), self.where)
+                for chosen, made in self.halves.passed(rows, pieces, self.where, vectors):
                     padded += padded_tokens(rows, chosen)
-                    with self.autocast, faults_of_the_model(), self.given(rows, chosen):
-                        vectors = self.objective.forward(self.model, inputs)["embeddings"]
-                    for row, vector in zip(chosen, vectors, strict=True):
+                    for row, vector in zip(chosen, made, strict=True):
                         found[row] = vector
         above = self.at_hand(rows, np.arange(count))
         self.work = self.work + self.work_of(rows.lengths[:count].tolist(), padded, 0, flops.forward, above=above)
@@ -319,6 +312,12 @@ class Tuning(Passes):
     def plain(self) -> torch.nn.Module:
         """The model as one of its architecture, once it has adopted weights; it is changed. Raises as `methods.merged`."""
         return self.model if self.merged else methods.merged(self.recipe.method, self.model)
+
+    def take_merged(self, plain: torch.nn.Module, names: Collection[str]) -> None:
+        """Go on as the plain model that this one was merged into, with these parameters in the place of the tuned ones."""
+        self.swap(plain)
+        self.parameters = {name: p for name, p in plain.named_parameters() if name in names}
+        self.merged, self.shape = True, flops.shape(plain)
 
     def own_weights(self) -> dict[str, torch.Tensor]:
         """Copies on the CPU of the tuned weights as they are evaluated, and of what was fitted."""

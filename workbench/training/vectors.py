@@ -16,6 +16,7 @@ from workbench.methods.heads import Embedder
 from workbench.study import Recipe
 from workbench.training import parent_store
 from workbench.training.batches import evaluation_batches, padded_tokens
+from workbench.training.memory import Halves
 from workbench.usage import Work
 
 INPUTS = ("input_ids", "attention_mask", "token_type_ids", "pixel_values", "input_values", "input_features")
@@ -61,15 +62,17 @@ def embed(
     rows = formulation.encode(examples, models.processor(architecture), answers=False)
     count, padded, done = int(np.searchsorted(rows.example, len(examples))), 0, 0
     sums = torch.zeros(len(examples), int(model.config.hidden_size), device=where)
-    for chosen, inputs in evaluation_batches(rows, where):
-        kept = chosen < count  # what all examples share, such as documents to search in, belongs to none
-        if kept.any():
-            padded += padded_tokens(rows, chosen)
-            found = embedder(**{name: value for name, value in inputs.items() if name in INPUTS})
-            of = torch.from_numpy(rows.example[chosen[kept]]).to(where)
-            sums.index_add_(0, of, found[torch.from_numpy(kept).to(where)])
-            done += int(kept.sum())
-            observe(done)
+
+    def read(chosen: np.ndarray, inputs: dict[str, Any]) -> Any:
+        return embedder(**{name: value for name, value in inputs.items() if name in INPUTS})
+
+    # What all examples share, such as documents to search in, belongs to none.
+    batches = evaluation_batches(rows, where, some=np.arange(count))
+    for chosen, found in Halves().passed(rows, batches, where, read):
+        padded += padded_tokens(rows, chosen)
+        sums.index_add_(0, torch.from_numpy(rows.example[chosen]).to(where), found)
+        done += len(chosen)
+        observe(done)
     vectors = normalize(sums, dim=-1).cpu().numpy()
     lengths, shape = rows.lengths[:count].tolist(), flops.shape(model)
     forward = None if shape is None else flops.forward(shape, lengths)
