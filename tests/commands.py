@@ -39,7 +39,7 @@ def start(process):
         process.start()
 
 
-def _work(words, folder, env, out, err, before):
+def work(words, folder, env, out, err, before=None):
     """The command, in a process of its own."""
     if before is not None:
         before()
@@ -140,7 +140,7 @@ class Command:
 
     def __init__(self, words, *, cwd, out, err, env=None, before=fork_workers):
         arguments = ([*map(str, words)], cwd, dict(os.environ if env is None else env), out, err, before)
-        self._process = forks().Process(target=_work, args=arguments)
+        self._process = forks().Process(target=work, args=arguments)
         start(self._process)
         begun.append(self)
 

@@ -3,6 +3,7 @@
 import contextlib
 import os
 from collections.abc import Iterator
+from typing import Any
 from unittest import mock
 
 SETTINGS = {
@@ -18,8 +19,15 @@ SETTINGS = {
 """Of every process that has to do with the cluster, in its environment."""
 
 
+def on_the_loopback() -> Any:
+    """Have Ray take the loopback for this machine's address, in a `with`: it looks for the one that leads to the network."""
+    from ray._private import services
+
+    return mock.patch.object(services, "get_node_ip_address", return_value="127.0.0.1")
+
+
 @contextlib.contextmanager
-def cluster(*nodes: dict[str, object]) -> Iterator[object]:
+def cluster(*nodes: dict[str, object]) -> Iterator[Any]:
     """A cluster whose head only administers, with nodes of these resources; gone afterwards.
 
     Yields:
@@ -27,12 +35,10 @@ def cluster(*nodes: dict[str, object]) -> Iterator[object]:
     """
     with mock.patch.dict(os.environ, SETTINGS):
         import ray
-        from ray._private import services
         from ray.cluster_utils import Cluster
 
         small = {"node_ip_address": "127.0.0.1", "object_store_memory": 80 << 20, "include_dashboard": False}
-        # Ray looks for the address that leads to the network, and would listen there.
-        with mock.patch.object(services, "get_node_ip_address", return_value="127.0.0.1"):
+        with on_the_loopback():
             made = Cluster(initialize_head=True, head_node_args={"num_cpus": 0, "num_gpus": 0, **small})
             made.add = lambda **resources: made.add_node(**{"num_gpus": 0, "num_cpus": 1, **small, **resources})
             try:
@@ -43,8 +49,6 @@ def cluster(*nodes: dict[str, object]) -> Iterator[object]:
                 made.shutdown()
 
 
-def loopback() -> None:
-    """Have Ray take the loopback for the address of this process, which is to join the cluster."""
-    from ray._private import services
-
-    services.get_node_ip_address = lambda *_, **__: "127.0.0.1"
+def join_on_the_loopback() -> None:
+    """Have this process, which is to join the cluster, take the loopback for its address: what a command is to do `before`."""
+    on_the_loopback().start()

@@ -72,7 +72,7 @@ def test_a_sweep_on_a_cluster_outlives_a_node_and_its_workers_end_with_its_drive
     words = ("--trials", "100", "--yes", "--states", f"file://{tmp_path / 'shared'}", "--ray")
     gpu, cpu = {"num_gpus": 1, "labels": {"offer": "large"}}, {"labels": {"offer": "small"}}
     with ray_cluster.cluster(gpu, cpu) as cluster:
-        driver = place.start(*words, cluster.address, before=ray_cluster.loopback)
+        driver = place.start(*words, cluster.address, before=ray_cluster.join_on_the_loopback)
         until(lambda: offers(leases(place)) == {"large", "small"}, driver, place)
         cluster.remove_node(cluster.nodes[1], allow_graceful=False)
         for record in leases(place):
