@@ -19,6 +19,7 @@ from typing import Any, NamedTuple
 import psutil
 import pytest
 from commands import here
+from servers import free_port
 
 from workbench.cli.serve import _token
 from workbench.errors import UsageError
@@ -123,9 +124,7 @@ def test_deploying_makes_a_champion_and_rolling_back_the_one_before(swept_texts:
 def test_what_is_served_is_what_the_sweep_put_on_record(swept_texts: Swept) -> None:
     made, _ = said(swept_texts, "deploy", "my.py", "--name", "served", "--json")
     samples = next(r.samples for r in swept_texts.results if r.recipe_id == made["recipe_id"])
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port = probe.getsockname()[1]
+    port = free_port()
     command = [sys.executable, "-m", "workbench", "serve", "served", "--port", str(port), "--queue", "3"]
     environment = {**os.environ, "PATH": "/usr/bin:/bin", "PYTHONPATH": os.pathsep.join(filter(None, sys.path))}
     server = subprocess.Popen(command, cwd=swept_texts.folder, env=environment, stdout=subprocess.PIPE, text=True)
@@ -214,9 +213,7 @@ def test_several_models_are_served_and_killing_loses_no_line_and_leaves_no_serve
     for name, result in zip(names, (best, untuned), strict=True):
         said(swept_texts, "deploy", "my.py", "--name", name, "--trial", str(result.number), "--no-check")
     said(swept_texts, "serve", "one", "one", code=2)
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port = probe.getsockname()[1]
+    port = free_port()
     command = [sys.executable, "-m", "workbench", "serve", *names, "--port", str(port)]
     environment = {**os.environ, "PYTHONPATH": os.pathsep.join(filter(None, sys.path))}
     server = subprocess.Popen(
@@ -263,9 +260,7 @@ def test_several_models_are_served_and_killing_loses_no_line_and_leaves_no_serve
 @pytest.mark.slow
 def test_a_server_ends_with_the_command_that_started_it_however_that_ends(swept_texts: Swept) -> None:
     said(swept_texts, "deploy", "my.py", "--name", "brief", "--no-check")
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port = probe.getsockname()[1]
+    port = free_port()
     command = [sys.executable, "-m", "workbench", "serve", "brief", "--port", str(port)]
     environment = {**os.environ, "PYTHONPATH": os.pathsep.join(filter(None, sys.path))}
     server = subprocess.Popen(command, cwd=swept_texts.folder, env=environment, stdout=subprocess.PIPE, text=True)
