@@ -12,7 +12,6 @@ from dataclasses import replace
 
 import pytest
 import sweeps
-from made import OFFER as LOCAL
 
 from workbench import prices
 from workbench.cli.progress import Progress
@@ -26,7 +25,7 @@ from workbench.report import tables
 from workbench.report.answers import contended_text, cost_cells, cost_text
 from workbench.report.records import front_record, runs_record
 from workbench.report.rows import result_rows
-from workbench.result import Result, cost, estimate, spending
+from workbench.result import cost, estimate, spending
 from workbench.sweep import Budget, Limits
 from workbench.sweep.disturbance import SPAN_SECONDS, Disturbance
 from workbench.sweep.periodic import Regularly
@@ -317,11 +316,11 @@ def test_the_front_compares_points_by_what_they_take_alone():
 def test_every_view_marks_it():
     results = sweeps.numbered([disturbed("busy", f1=60.0), sweeps.result("quiet", f1=70.0, seconds=30.0)])
     busy, quiet = results
-    text = contended_text(results, sweeps.VIEW)
+    text = contended_text(results)
     assert text.startswith("1 of 2 points is contended")
     assert "1 min 40 s" in text
     assert "20 s" in text
-    assert contended_text([quiet], sweeps.VIEW) == ""
+    assert contended_text([quiet]) == ""
     assert "contended)" in cost_text(sweeps.VIEW, busy, "usd", band=True)
     cells = cost_cells(sweeps.VIEW, busy, ("usd", "seconds"))
     assert [cell.count("contended") for cell in cells] == [1, 0]
@@ -440,5 +439,3 @@ def test_the_meter_of_this_machine_agrees_with_itself():
         burn(0.05)
     usage = window.usage
     assert usage.stalled_seconds is None or 0 <= usage.stalled_seconds <= usage.seconds
-    assert isinstance(Result, type)
-    assert LOCAL.gpus == 0

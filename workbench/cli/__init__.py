@@ -3,7 +3,6 @@
 Data goes to standard output, everything else to standard error. Exit codes: 0 planned end, 1 no finished run, 2 usage,
 3 refused, 4 environment, 130 interrupted.
 
-    common        what several commands share
     complete      what the shell completes on Tab
     completion    `workbench completion`
     config        `workbench config`
@@ -18,29 +17,32 @@ Data goes to standard output, everything else to standard error. Exit codes: 0 p
     forecasting   what the commands that forecast share
     forget        `workbench forget`
     front         `workbench front`
+    front_serving  `workbench front --load` and `--against`
     import_       `workbench import`
     init          `workbench init`
-    init_methods  the methods in it
     init_recommendation  the study for who had what
     init_study    the study that `workbench init DATA` writes
+    init_texts    what every study that it writes has in common, and the methods in them
     label         `workbench label`
     member        which model of a study is meant
     mlflow        `workbench mlflow`
     notebook      the MLflow notebook of a command that trains
-    options       where the value of an option comes from
+    options       where the value of an option comes from, and types of numbers
     package       `workbench package`
     plan          `workbench plan`
     platforms     `workbench platforms`
     prices        `workbench prices`
+    printing      what commands print: data, messages, tables
     progress      the lines that a sweep prints while it works
     replay        `workbench replay`
     retry         `workbench retry`
     runs          `workbench runs` and `run`
     serve         `workbench serve`
-    serving       `workbench front --load` and `--against`
+    shared_options  options that several commands have
     setup         what the commands that train share: their options and what is opened
     spending      what is asked before money is spent, and told after it
     status        `workbench status`
+    studies       the study that a command is about: its ledger and its prices
     sweep         `workbench sweep`
     terminal      letters that a terminal lacks
     up            `workbench up`
@@ -62,7 +64,7 @@ import click
 from workbench.cli import terminal
 from workbench.cli.options import Variable
 from workbench.data import cache
-from workbench.errors import WorkbenchError, did_you_mean
+from workbench.errors import EnvironmentFault, WorkbenchError, did_you_mean, is_out_of_memory
 
 if TYPE_CHECKING:
     from click.shell_completion import CompletionItem
@@ -151,7 +153,7 @@ def _everywhere() -> list[click.Option]:
 
     def apply(ctx: click.Context, param: click.Parameter, value: bool) -> None:
         if value and not ctx.resilient_parsing:
-            from workbench.cli.common import messages
+            from workbench.cli.printing import messages
 
             name = "quiet" if param.name == "quiet" else "still"
             setattr(messages, name, True)
@@ -208,6 +210,11 @@ def main() -> NoReturn:
         code = _fail(
             f"{error.strerror}: {error.filename or 'a file'}. Free space or choose a folder you may write to, and run it again.", 4
         )
+    except Exception as error:
+        if not is_out_of_memory(error):
+            raise
+        told = str(error).strip().splitlines() or [type(error).__name__]
+        code = _fail(f"memory ran out ({told[0].rstrip('.')}). Free some, or use a device with more.", EnvironmentFault.exit_code)
     # Without standalone mode click returns what the command
     # returned, or the code of an early exit such as that of --help.
     sys.exit(code if isinstance(code, int) else 0)

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from workbench.cli.common import messages
+from workbench.cli.printing import messages
 from workbench.cli.progress import Progress
 from workbench.errors import EnvironmentFault
 from workbench.meter import Meter, number_gpus_as_nvml
@@ -81,7 +81,8 @@ def supervise(
     """
     orders = Orders(job.workers, sweep, job.before or Usage())
     supervisor = Supervisor(
-        worker_words(sys.argv[1:]),
+        # Told as a number: by a forecast of its own a worker might find another.
+        [*worker_words(sys.argv[1:]), "--devices", str(job.devices)],
         orders,
         launcher,
         job,

@@ -10,17 +10,18 @@ from typing import TYPE_CHECKING, Any
 
 from workbench import estimate
 from workbench.errors import UsageError
-from workbench.estimate import BASES, Estimate
+from workbench.estimate import Estimate, least_sure
 from workbench.forecast import memory
 from workbench.forecast.amounts import Amounts, form_of
 from workbench.forecast.forecast import Forecast
 from workbench.forecast.machine import Machine, name_of
 from workbench.forecast.timing import CONSTANTS, CPU_FLOPS, FORMULA_SPREAD, GPU_CONSTANTS, Correction, Guess, Timing, formula
 from workbench.prices.datasheets import ARITHMETIC_SHARE
+from workbench.quantities import many
 from workbench.result import Result
 from workbench.study import Recipe, Study
 from workbench.training import memory as activations
-from workbench.training import parent_store
+from workbench.training import shared_parents
 from workbench.training.batches import widest
 from workbench.usage import Work, total
 
@@ -151,7 +152,7 @@ class Forecaster:
             between_seconds=between,
             spent_energy_j=self._energy(spent),
         )
-        return found.sharing(0.0) if recipe.parents and all(map(parent_store.is_at_hand, recipe.parents)) else found
+        return found.sharing(0.0) if recipe.parents and all(map(shared_parents.is_within_reach, recipe.parents)) else found
 
     def _formula(self, amounts: Mapping[str, float]) -> Guess:
         """Guess seconds by the constants, assumed or calibrated; 0 where the speed of the machine
@@ -175,7 +176,7 @@ class Forecaster:
         if seconds is None or self._watts is None:
             return None
         low, value, high = seconds.low * self._watts.low, seconds.value * self._watts.value, seconds.high * self._watts.high
-        basis = max(seconds.basis, self._watts.basis, key=BASES.index)
+        basis = least_sure(seconds.basis, self._watts.basis)
         return Estimate(value, low, high, basis, self._watts.note)
 
     def _peak(self, recipe: Recipe) -> Estimate | None:
@@ -189,7 +190,7 @@ class Forecaster:
         key = (recipe.task, self.work.pair_key(recipe), recipe.batch_size)
         measured = self._measured_memory.get(_memory_key(recipe))
         if measured:
-            note = f"the highest of {len(measured)} run{'' if len(measured) == 1 else 's'}"
+            note = f"the highest of {many(len(measured), 'run')}"
             return Estimate.within(float(max(measured)), MEASURED_MEMORY_FACTOR, "measured", note)
         if key not in self._peaks:
             data, pair = self.work.data_of(recipe), self.work.pair(recipe)
@@ -244,20 +245,22 @@ class Forecaster:
         self._between = _between(here)
 
     def _timings(self, recipe: Recipe, result: Result) -> list[tuple[Timing, Guess]]:
-        amounts = self.work.of_steps(recipe, result.step)
+        own = result.parts[0]  # what other machines did of it says nothing of this one
+        steps = own.usage["train"].work.steps if result.elsewhere and "train" in own.usage else result.step
+        amounts = self.work.of_steps(recipe, steps)
         expected = result.step * recipe.batch_size * self.work.data_of(recipe).tokens
         if result.tokens and expected:  # the run's own tokens rather than those of a sample
             amounts["train"]["flops"] *= result.tokens / expected
         timings = []
         for phase, of_phase in amounts.items():
-            if phase in result.usage:
+            if phase in own.usage:
                 guess, of = self._formula(of_phase), _of_phase(phase, recipe)
                 for correction in self._corrections:
                     # Measured against what the calibration said already, not against the bare
                     # formula.
                     guess = correction.apply(guess, phase, of.architecture, of.method.name)
                 # Without what other programs caused: a forecast is of the machine alone.
-                timing = Timing(phase, of.architecture, of.method.name, of_phase, result.undisturbed[phase].seconds)
+                timing = Timing(phase, of.architecture, of.method.name, of_phase, own.undisturbed[phase].seconds)
                 timings.append((timing, guess))
         return timings
 
@@ -291,7 +294,7 @@ def _work(phase: str, amounts: Mapping[str, float], steps: int, *, known: bool) 
 
 def _watts(results: Sequence[Result], machine: Machine) -> Estimate | None:
     """Mean power of these Results by the meter, else by the machine's own account."""
-    metered = [(cold.energy_j, cold.seconds, dict(cold.sources)) for cold in (r.alone for r in results) if cold.energy_j]
+    metered = [(cold.energy_j, cold.seconds, dict(cold.sources)) for cold in (r.parts[0].alone for r in results) if cold.energy_j]
     if metered and (seconds := sum(s for _, s, _ in metered)) > 0:
         guessed = any("estimated" in source for _, _, sources in metered for source in sources.values())
         note = "watts of earlier runs, which the meter estimated" if guessed else "watts of earlier runs"

@@ -8,10 +8,11 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
+from workbench import estimate
 from workbench.estimate import Estimate
 from workbench.prices.datasheets import SMALL_STEP_SHARE, Gpu, gpu, same_gpu
 from workbench.prices.offers import Offer, usd
-from workbench.usage import Usage, total
+from workbench.usage import Usage, add_phases, total
 
 COMPUTING = ("pretrain", "train", "evaluate")
 """Phases that another device makes shorter or longer. Loading, data, checkpoints and waiting stay as they were."""
@@ -59,6 +60,18 @@ class Carried:
         """
         held = total(self.phases.values()).gpu_seconds
         return None if held is None or not self.seconds.value else self.seconds * (held / self.seconds.value)
+
+    def __add__(self, other: Carried) -> Carried:
+        """Both, one after the other on that machine: of what is unknown in one of them the sum is unknown, too."""
+        seconds = self.seconds + other.seconds
+        return Carried(
+            phases=add_phases(self.phases, other.phases),
+            seconds=seconds,
+            usd=estimate.total((self.usd, other.usd)),
+            energy_j=estimate.total((self.energy_j, other.energy_j)),
+            basis=seconds.basis,
+            note=seconds.note,
+        )
 
 
 def carry(
@@ -180,16 +193,11 @@ def _carried(phases: Mapping[str, Usage], rule: _Rule, offer: Offer) -> Carried:
     return Carried(
         phases=best,
         seconds=Estimate(sums[0].seconds, sums[1].seconds, sums[2].seconds, rule.basis, rule.note),
-        usd=_estimate([usd(s, offer) for s in sums], rule),
-        energy_j=_estimate([s.energy_j for s in sums], rule),
+        usd=Estimate.of_ends((usd(s, offer) for s in sums), rule.basis, rule.note),
+        energy_j=Estimate.of_ends((s.energy_j for s in sums), rule.basis, rule.note),
         basis=rule.basis,
         note=rule.note,
     )
-
-
-def _estimate(ends: list[float | None], rule: _Rule) -> Estimate | None:
-    best, low, high = ends
-    return None if best is None or low is None or high is None else Estimate(best, low, high, rule.basis, rule.note)
 
 
 def _end(usage: Usage, rule: _Rule, phase: str, ratio: float, sign: int) -> Usage:

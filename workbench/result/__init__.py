@@ -11,6 +11,7 @@ efficiency      how much of what a machine could have computed became finished w
 outdated        what is said of Results whose inputs have changed since
 sharing         what is said of workers that share a device
 recorded_offer  an offer as a Result keeps it, and back
+usage_parts     what of a point's cost was consumed on which machine
 """
 
 from workbench.result.causes import Cause
@@ -19,7 +20,6 @@ from workbench.result.costs import (
     MINIMIZABLE,
     Axis,
     Cost,
-    MeanCosts,
     carried,
     cost,
     estimate,
@@ -28,13 +28,12 @@ from workbench.result.costs import (
 )
 from workbench.result.inputs import current
 from workbench.result.model_names import model_name
-from workbench.result.record import AGAIN, SCHEMA, STATUSES, Result, again, by_run, originals
+from workbench.result.record import AGAIN, Result, again, by_run, furthest, originals
 from workbench.result.recorded_offer import offer_record
 from workbench.result.spending import (
     Labels,
     Spending,
     label_order,
-    labelled_set,
     labels_bought,
     labels_by_order,
     labels_of,
@@ -42,28 +41,27 @@ from workbench.result.spending import (
     spending,
     spent_usd,
 )
+from workbench.result.usage_parts import UsagePart
 
 __all__ = [
     "AGAIN",
     "COSTS",
     "MINIMIZABLE",
-    "SCHEMA",
-    "STATUSES",
     "Axis",
     "Cause",
     "Cost",
-    "MeanCosts",
+    "Labels",
     "Result",
     "Spending",
+    "UsagePart",
     "again",
     "by_run",
     "carried",
     "cost",
     "current",
     "estimate",
-    "Labels",
+    "furthest",
     "label_order",
-    "labelled_set",
     "labels_bought",
     "labels_by_order",
     "labels_of",

@@ -12,6 +12,7 @@ from typing import Any, TypeVar
 from workbench import prices
 from workbench.errors import UsageError, did_you_mean
 from workbench.result import MINIMIZABLE
+from workbench.settings import AUTO, OF_STUDIES
 from workbench.space import Choice, Dimension, Space, Value, check, dimensions, ends, is_number, is_whole, label, resolve
 from workbench.study.also import scores_of
 from workbench.study.recipe import Recipe
@@ -50,6 +51,8 @@ class Study:
         platform: Name of the offer that prices compute (`workbench.prices.find`).
         trials: How many runs a sweep makes unless told otherwise, all its starts together; None for no bound.
         max_usd: What a sweep may spend unless told otherwise, in US$, all its starts together; None for no bound.
+        devices: How many GPUs hold the model of each run together, each a part of it, for one larger than a GPU; `"auto"`: as many
+            as the forecast of memory says, at least 1. Without GPUs it is so many processes.
         require: Bounds that a point must keep to be a member of the front, by score: at least so much, or at most where lower is
             better (`gap_…`). With groups in the data `{"worst_group_accuracy": 70}` leaves off what fails a group.
         question: What the study asks; the file's docstring unless given.
@@ -61,10 +64,11 @@ class Study:
     recipe: Recipe
     maximize: str
     minimize: str | tuple[str, ...] = unless_stated("usd")
-    label_usd: float = unless_stated(0.0)
+    label_usd: float = unless_stated(OF_STUDIES["label_usd"])
     platform: str = unless_stated(prices.DEFAULT)
-    trials: int | None = unless_stated(16)
-    max_usd: float | None = unless_stated(None)
+    trials: int | None = unless_stated(OF_STUDIES["trials"])
+    max_usd: float | None = unless_stated(OF_STUDIES["max_usd"])
+    devices: int | str = unless_stated(OF_STUDIES["devices"])
     require: Mapping[str, float] = field(default_factory=dict, hash=False)
     question: str = ""
     path: Path | None = field(default=None, compare=False)
@@ -73,7 +77,7 @@ class Study:
     def __post_init__(self) -> None:
         given = {name: value for name, value in vars(self).items() if value is not UNSET}
         object.__setattr__(self, "stated", frozenset(given.keys() - {"question", "path", "require"}))
-        for name, value in {**DEFAULTS, **given}.items():
+        for name, value in {**_DEFAULTS, **given}.items():
             object.__setattr__(self, name, value)
             if isinstance(value, Space):
                 raise UsageError(f"{name} is not part of the recipe: it cannot be searched. Give it one value.")
@@ -81,6 +85,8 @@ class Study:
         check(self, "label_usd", lambda v: is_number(v) and v >= 0, "a price in US$, at least 0")
         check(self, "trials", lambda v: v is None or (is_whole(v) and v >= 1), "a whole number of runs, at least 1, or None")
         check(self, "max_usd", lambda v: v is None or (is_number(v) and v > 0), "US$ above 0, or None")
+        devices = "a whole number of GPUs, at least 1, or 'auto'"
+        check(self, "devices", lambda v: v == AUTO or (is_whole(v) and v >= 1), devices)
         metrics, lower = _metrics(self.recipe), _metrics(self.recipe, "lower_is_better")
         if self.maximize in lower or str(self.maximize).startswith(GAP):
             raise UsageError(f"maximize={self.maximize!r}: lower is better. It is recorded; maximize {' or '.join(metrics)}.")
@@ -94,7 +100,7 @@ class Study:
             if cost not in MINIMIZABLE:
                 raise UsageError(f"minimize={cost!r} is not a cost.{did_you_mean(str(cost), MINIMIZABLE)}")
         if len(set(self.costs)) < len(self.costs):
-            raise UsageError(f"minimize={self.minimize!r} names a cost twice.")
+            raise UsageError(f"minimize={self.minimize!r} names a cost twice. Name each once.")
         self.bounds  # noqa: B018  and what is wrong with those here
         prices.find(self.platform)
         self.dimensions  # noqa: B018  two holes of one name are found here,
@@ -168,7 +174,7 @@ class Study:
 
     def restated(self, **fields: Any) -> Study:
         """The study with other values for some fields. Unlike in `dataclasses.replace`, what was not stated stays so."""
-        unstated = DEFAULTS.keys() - self.stated
+        unstated = _DEFAULTS.keys() - self.stated
         given = {f.name: getattr(self, f.name) for f in dataclasses.fields(self) if f.init and f.name not in unstated}
         return type(self)(**given | fields)
 
@@ -200,7 +206,7 @@ class Study:
         return {**settings, "epochs": max(e for e in hole.space.ends if is_number(e))}
 
 
-DEFAULTS: Mapping[str, Any] = {
+_DEFAULTS: Mapping[str, Any] = {
     each.name: each.metadata["default"] for each in dataclasses.fields(Study) if "default" in each.metadata
 }
 """What a study's fields are where neither the study nor a settings file states them."""
