@@ -268,6 +268,7 @@ def listen():
 threading.Thread(target=listen, daemon=True).start()
 def tell(**said):
     print(json.dumps(said), flush=True)
+tell(waiting=False)
 tokens = steps = 0
 while not left.is_set() and not Path("stop").exists():
     tell(pace={"at": time.monotonic(), "family": "a", "tokens": round(tokens), "steps": round(steps)})
@@ -380,5 +381,6 @@ def test_auto_is_refused_beside_ray_and_stands_in_settings(command, study_file, 
 def test_a_short_sweep_on_processors_has_one_worker_and_says_as_much(command, study_file):
     code, out, err = command("sweep", study_file, "--workers", "auto", "--trials", "1")
     assert code == 0
+    assert "1 worker on this machine's processors (--workers auto)." in err
     assert "worker 0:" not in err
     assert "The best is" in out

@@ -11,10 +11,12 @@ import click
 from workbench import forecast
 from workbench.cli.forecasting import UNBOUNDED_RUNS, most_runs
 from workbench.cli.options import Whole
+from workbench.cli.printing import messages
 from workbench.cli.workers import together, visible
 from workbench.errors import EnvironmentFault
 from workbench.front.budgets import seconds_left
 from workbench.meter import Meter
+from workbench.quantities import many
 from workbench.result import by_run, originals
 from workbench.settings import AUTO
 from workbench.sweep import Autoscaler, LocalLauncher, most_on, on_processors
@@ -73,6 +75,12 @@ class Crew:
     def alone(self) -> bool:
         """Whether one worker does all the work: then it is the process of the command."""
         return self.count == 1 and not self.grows
+
+    def tell(self) -> None:
+        """Say how many there are where nobody has said it; on GPUs each change is told when it comes."""
+        if self._workers == AUTO and not self.grows:
+            what = f"groups of {self._devices} GPUs" if self.gpus else "processors"
+            messages.print(f"{many(self.count, 'worker')} on this machine's {what} (--workers auto).")
 
     def launcher(self) -> LocalLauncher:
         """What starts them."""

@@ -337,6 +337,7 @@ def _worked(setup: Setup, asked: SweepOptions) -> tuple[Outcome, int]:
     sweep_id, code = workers.new_sweep(), 0
     with setup.notebook(sweep_id) as notebook, setup.measured.meter, Progress(setup.view, setup.budget) as progress:
         crew = Crew(asked.workers, asked.together, setup)
+        crew.tell()
         job = setup.job(notebook, progress, **asked.work(), workers=crew.count, sweep=sweep_id)
         if crew.alone and asked.ray is None:
             outcome = work(job, sampler=asked.sampler, seed=asked.seed)

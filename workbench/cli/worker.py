@@ -102,6 +102,7 @@ def _joined(setup: Setup, asked: WorkerOptions, sweep_id: str) -> tuple[Outcome,
     messages.print(f"{'Beginning' if begins else 'Joining'} the sweep; this machine is {setup.offer.name}, at {rate} an hour.")
     with setup.notebook(sweep_id) as notebook, setup.measured.meter, Progress(setup.view, setup.budget) as progress:
         crew = Crew(asked.workers, asked.together, setup)
+        crew.tell()
         launcher, autoscaler = (None, None) if crew.alone and asked.ray is None else launcher_of(asked, setup, crew)
         job = setup.job(notebook, progress, **asked.work(), workers=crew.count, sweep=sweep_id, joined=True)
         if begins:
