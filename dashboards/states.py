@@ -18,7 +18,7 @@ def nothing(c: Context) -> bool:
         return False
     failed = Counter(f"{r.status}: {r.reason}" if r.reason else r.status for r in c.results if r.status != "complete")
     if c.points.unknown:
-        st.warning(answer(c.points, c.view))
+        st.warning(answer(c.points))
     elif failed:
         st.warning(f"None of {many(sum(failed.values()), 'run')} came to an end.")
         for reason, count in failed.most_common(8):

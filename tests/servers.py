@@ -2,12 +2,16 @@
 
 import contextlib
 import os
+import platform
 import shutil
 import socket
 import subprocess
 import tempfile
 from collections.abc import Iterator
+from importlib import metadata
 from pathlib import Path
+
+from workbench.meter.host import cpu_model
 
 
 class Unavailable(Exception):
@@ -80,3 +84,12 @@ def server(**settings: object) -> Iterator[Server]:
         yield made
     finally:
         made.close()
+
+
+def made_on() -> dict[str, dict[str, object]]:
+    """What a benchmark of ledgers on a server was made on, for its record: the `machine`, and the `versions` of packages."""
+    packages = ("optuna", "sqlalchemy", "psycopg2-binary", "workbench")
+    return {
+        "machine": {"cpu": cpu_model(), "cpus": os.cpu_count(), "system": platform.platform()},
+        "versions": {"python": platform.python_version()} | {name: metadata.version(name) for name in packages},
+    }

@@ -17,12 +17,13 @@ from commands import study_text
 
 from workbench import prices, settings
 from workbench.cli import _COMMANDS, _GROUPS, cli, options, spending, terminal
-from workbench.cli.common import messages, warn_if_busy
+from workbench.cli.forecasting import warn_if_busy
 from workbench.cli.init import STUDY
+from workbench.cli.printing import messages
 from workbench.errors import StudyError, UsageError
 from workbench.ledger import Ledger, default_url
 from workbench.meter import host
-from workbench.study import DEFAULTS, load
+from workbench.study import load
 from workbench.sweep import Limits
 
 
@@ -197,10 +198,6 @@ def test_a_wrong_platform_is_said_with_the_place_where_it_stands(tmp_path, monke
     monkeypatch.setenv("WORKBENCH_PLATFORM", "elsewhere")
     with pytest.raises(UsageError, match="the environment variable WORKBENCH_PLATFORM: no offer is called 'elsewhere'"):
         prices.offer_of(None, of_ledger)
-
-
-def test_the_defaults_of_settings_are_those_of_a_study():
-    assert {name: DEFAULTS[name] for name in settings.OF_STUDIES} == settings.STUDY_DEFAULTS
 
 
 def test_what_a_study_states_survives_its_loading(tiny, tmp_path):

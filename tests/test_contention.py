@@ -317,11 +317,11 @@ def test_the_front_compares_points_by_what_they_take_alone():
 def test_every_view_marks_it():
     results = sweeps.numbered([disturbed("busy", f1=60.0), sweeps.result("quiet", f1=70.0, seconds=30.0)])
     busy, quiet = results
-    text = contended_text(results, sweeps.VIEW)
+    text = contended_text(results)
     assert text.startswith("1 of 2 points is contended")
     assert "1 min 40 s" in text
     assert "20 s" in text
-    assert contended_text([quiet], sweeps.VIEW) == ""
+    assert contended_text([quiet]) == ""
     assert "contended)" in cost_text(sweeps.VIEW, busy, "usd", band=True)
     cells = cost_cells(sweeps.VIEW, busy, ("usd", "seconds"))
     assert [cell.count("contended") for cell in cells] == [1, 0]

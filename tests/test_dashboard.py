@@ -62,13 +62,13 @@ def said(test: AppTest) -> str:
 def test_the_app_opens_on_the_front(ledger: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("WORKBENCH_STORAGE", ledger)
     test = AppTest.from_file(str(APP), default_timeout=60).run()
-    assert answers.answer(*view(ledger)) in said(test)
+    assert answers.answer(Points.of(*view(ledger))) in said(test)
 
 
 def test_the_home_page_gives_the_answer_that_the_command_gives(ledger: str, page) -> None:
     test = page(ledger)
     results, of = view(ledger)
-    assert answers.answer(results, of) in said(test)
+    assert answers.answer(Points.of(results, of)) in said(test)
     assert made.QUESTION in said(test)
     best = max((r for r in results if r.scores), key=lambda r: r.scores["f1"])
     assert [m.value for m in test.metric] == [
@@ -81,18 +81,18 @@ def test_the_sliders_ask_for_a_budget_and_a_target(ledger: str, page) -> None:
     test = page(ledger)
     results, of = view(ledger)
     test.select_slider(key="budget_usd").set_value(0.5).run()
-    assert answers.answer(results, of, budget_usd=0.5) in said(test)
+    assert answers.answer(Points.of(results, of), budget_usd=0.5) in said(test)
     test.slider(key="target").set_value(60.0).run()
-    assert answers.answer(results, of, budget_usd=0.5, target=60.0) in said(test)
+    assert answers.answer(Points.of(results, of), budget_usd=0.5, target=60.0) in said(test)
 
 
 def test_an_address_says_what_its_reader_saw(ledger: str, page) -> None:
     results, of = view(ledger, minimize=("seconds",), label_usd=0.1)
     test = page(ledger, cost="seconds", target="70", label_usd="0.1", platform="local:cpu:owned", hide_stopped="true")
-    assert answers.answer(results, of, target=70.0) in said(test)
+    assert answers.answer(Points.of(results, of), target=70.0) in said(test)
     assert test.toggle(key="hide_stopped").value is True
     dearer = page(ledger, label_usd="0.1")
-    assert answers.answer(*view(ledger, label_usd=0.1)) in said(dearer)
+    assert answers.answer(Points.of(*view(ledger, label_usd=0.1))) in said(dearer)
 
 
 def test_another_offer_prices_every_run_anew(ledger: str, page) -> None:
@@ -100,7 +100,7 @@ def test_another_offer_prices_every_run_anew(ledger: str, page) -> None:
     offer = prices.find("aws:p4d.24xlarge")
     test = page(ledger, platform=offer.name)
     assert offer.name in said(test)
-    assert answers.answer(results, View.of(made.describe(), offer, 0.0)) in said(test)
+    assert answers.answer(Points.of(results, View.of(made.describe(), offer, 0.0))) in said(test)
 
 
 def test_a_point_that_was_chosen_has_its_panel_and_leads_to_its_run(ledger: str, page) -> None:
@@ -128,7 +128,7 @@ def test_confirmed_points_stand_at_their_means(tmp_path: Path, page) -> None:
     test = page(url)
     assert f"{best.scores['f1'] - 2:.1f}" in said(test)
     assert "3 new seeds" in said(test)
-    assert answers.answer(*view(url)) in said(test)
+    assert answers.answer(Points.of(*view(url))) in said(test)
 
 
 def test_the_home_page_says_what_the_command_doubts(tmp_path: Path, page) -> None:
@@ -156,7 +156,7 @@ def test_the_answer_is_worked_out_once_each_time(tmp_path: Path, page, monkeypat
 def test_labels_of_their_own_are_a_third_axis(tmp_path: Path, page) -> None:
     url = made.write(tmp_path, made.runs(9), minimize=("usd_compute", "labels"))
     test = page(url)
-    assert answers.answer(*view(url)) in said(test)
+    assert answers.answer(Points.of(*view(url))) in said(test)
     assert [tab.label for tab in test.tabs] == ["Cost and quality", "Three axes"]
 
 
@@ -174,7 +174,7 @@ def test_compare_names_the_best_method_under_each_budget_and_what_differs_betwee
     results, of = view(ledger)
     for _, row in budgets.iterrows():
         starred = [method for method in budgets.columns[1:] if row[method].startswith("★")]
-        sentence = answers.answer(results, of, budget_usd=float(row["budget"].strip("$").replace(",", "")))
+        sentence = answers.answer(Points.of(results, of), budget_usd=float(row["budget"].strip("$").replace(",", "")))
         assert [f"best is {method} " in sentence for method in starred] == [True]
     test.multiselect(key="compare").set_value(["0", "3", "4"]).run()
     assert test.query_params["runs"] == "0,3,4"
@@ -271,7 +271,7 @@ def test_several_studies_are_chosen_between(tmp_path: Path, page) -> None:
     test = page(url)
     assert test.selectbox(key="study").value == "new-00000000"
     old = page(url, study="old-00000000")
-    assert answers.answer(Ledger.find("old", url).results(), view(url)[1]) in said(old)
+    assert answers.answer(Points.of(Ledger.find("old", url).results(), view(url)[1])) in said(old)
     assert "Did you mean" in said(page(url, study="odl-00000000"))
 
 
@@ -522,8 +522,8 @@ def test_a_number_of_labels_is_shown_to_the_last_one(tmp_path: Path, page, minim
 
 def test_counts_are_whole_in_words_figures_and_flags(tmp_path: Path) -> None:
     from workbench import figures
-    from workbench.cli.common import limit_flags
     from workbench.cli.plan import _short
+    from workbench.cli.studies import limit_flags
 
     assert AXES["labels"].text(1_234_567.0) == "1,234,567 labels"
     assert AXES["labels"].text(1024.0) == "1,024 labels"
@@ -533,6 +533,6 @@ def test_counts_are_whole_in_words_figures_and_flags(tmp_path: Path) -> None:
     assert [_short(n) for n in (999, 9_600, 999_999, 22_713_216)] == ["999", "9.6 k", "1 M", "22.7 M"]
     found = [replace(made.run(n), number=n, labels=1_234_567 + n) for n in range(8)]
     seen = View.of(made.describe(("labels",)), made.OFFER, 0.0)
-    drawn = figures.html(figures.front(Points.of(found, seen), seen, title=""))
+    drawn = figures.html(figures.front(Points.of(found, seen), title=""))
     assert "1,234,56" in drawn
     assert "%{x:.3g}" not in drawn

@@ -243,7 +243,7 @@ def test_the_sliders_are_moved_by_keyboard_and_the_answer_follows(served: str, l
         watched.page.keyboard.press("ArrowLeft")
     watched.page.wait_for_url("**budget_usd=**")
     stop = ladder(*_span(results, view))[-4]
-    watched.page.get_by_text(answers.answer(results, view, budget_usd=stop).split(" the best")[0]).first.wait_for()
+    watched.page.get_by_text(answers.answer(Points.of(results, view), budget_usd=stop).split(" the best")[0]).first.wait_for()
     target.focus()
     for _ in range(30):
         watched.page.keyboard.press("ArrowRight")
@@ -254,7 +254,8 @@ def test_the_sliders_are_moved_by_keyboard_and_the_answer_follows(served: str, l
     copied = watched.page.url
     watched.open(copied)
     assert (
-        answers.answer(results, view, budget_usd=stop, target=30.0) in watched.page.locator('[data-testid="stMain"]').inner_text()
+        answers.answer(Points.of(results, view), budget_usd=stop, target=30.0)
+        in watched.page.locator('[data-testid="stMain"]').inner_text()
     )
 
 
@@ -266,7 +267,7 @@ def _span(results, view) -> tuple[float, float]:
 def test_a_figure_says_in_words_what_it_shows(served: str, ledger: str, watched: Watched) -> None:
     watched.open(served)
     results = Ledger.find(None, ledger).results()
-    answer = answers.answer(results, View.of(made.describe(), prices.find("local"), 0.0))
+    answer = answers.answer(Points.of(results, View.of(made.describe(), prices.find("local"), 0.0)))
     watched.page.get_by_role("figure", name=answer).wait_for()
 
 

@@ -32,7 +32,7 @@ FOUR = [point(0, "full", 50, 20), point(1, "lora", 60, 40), point(2, "lora", 40,
 
 
 def test_every_point_is_drawn_once_and_the_front_is_a_staircase_of_diamonds(view: View) -> None:
-    stairs, diamonds, *groups = figures.front(FOUR, view).data
+    stairs, diamonds, *groups = figures.front(Points.of(FOUR, view)).data
     assert list(stairs.y) == list(diamonds.y) == [30, 50, 60]
     assert diamonds.marker.symbol == "diamond-open"
     assert sorted(n for group in groups for n in group.customdata) == [0, 1, 2, 3]
@@ -44,7 +44,7 @@ def test_every_point_is_drawn_once_and_the_front_is_a_staircase_of_diamonds(view
 
 
 def test_dominated_points_of_a_run_can_be_hidden_and_the_front_never(view: View) -> None:
-    *_, full, lora = figures.front(FOUR, view, hidden={r.run_id for r in FOUR}).data
+    *_, full, lora = figures.front(Points.of(FOUR, view), hidden={r.run_id for r in FOUR}).data
     assert (list(full.customdata), list(lora.customdata)) == ([3, 0], [1])
 
 
@@ -62,7 +62,7 @@ def test_confirmed_points_have_their_interval(view: View) -> None:
         for s, f1 in ((1, 57.0), (2, 59.0))
     ]
     points = Points.of([*FOUR, *again], view)
-    trace = next(t for t in figures.front(points, view).data if t.name == "lora" and t.marker.color != figures.GREY)
+    trace = next(t for t in figures.front(points).data if t.name == "lora" and t.marker.color != figures.GREY)
     known = points.confirmed[best.recipe_id].score
     assert list(trace.y) == [58.0]
     assert trace.error_y.array[0] == pytest.approx(known.high - 58.0)
@@ -71,16 +71,16 @@ def test_confirmed_points_have_their_interval(view: View) -> None:
 
 def test_baselines_are_drawn_where_there_are_some(view: View) -> None:
     untuned = replace(point(9, "none", 12, 1), recipe={**FOUR[0].recipe, "method": {"name": "none"}, "epochs": 0})
-    texts = [a.text for a in figures.front([*FOUR, untuned], view).layout.annotations]
+    texts = [a.text for a in figures.front(Points.of([*FOUR, untuned], view)).layout.annotations]
     assert [text.rsplit(" for $", 1)[0] for text in texts] == ["untuned 12.0", "best full tuning 50.0"]
     assert all(" for $" in text for text in texts)
-    assert not figures.front([FOUR[1]], view).layout.annotations
+    assert not figures.front(Points.of([FOUR[1]], view)).layout.annotations
 
 
 def test_what_was_asked_is_marked(view: View) -> None:
     points = Points.of(FOUR, view)
     picks = answers.picks(points, budget=0.0004, target=55.0)
-    drawn = figures.mark(figures.front(points, view), points, budget=0.0004, target=55.0, picks=picks, chosen=FOUR[2])
+    drawn = figures.mark(figures.front(points), points, budget=0.0004, target=55.0, picks=picks, chosen=FOUR[2])
     texts = " ".join(a.text for a in drawn.layout.annotations)
     for words in ("budget $0.0004", "target 55", "f1 50.0", "f1 60.0"):
         assert words in texts
@@ -92,7 +92,7 @@ def test_of_a_cloud_one_point_of_each_spot_is_drawn(view: View) -> None:
     many = [point(n, "full" if n % 2 else "lora", 1 + n % 50, 10 + n) for n in range(700)]
     twins = [replace(r, recipe_id=f"{k}/{r.number}", number=1000 * k + r.number) for r in many for k in (1, 2, 3)]
     members = {r.number for r in pareto_front(many, view)}
-    clouds = [t for t in figures.front([*many, *twins], view).data if t.marker.color == figures.GREY]
+    clouds = [t for t in figures.front(Points.of([*many, *twins], view)).data if t.marker.color == figures.GREY]
     drawn = [n for t in clouds for n in t.customdata]
     assert len(members) < len(drawn) < figures.CLOUD
     assert all(t.type == "scatter" and t.x.dtype == "float32" for t in clouds)
@@ -104,7 +104,7 @@ def test_what_is_still_a_cloud_is_drawn_by_the_graphics_card_and_says_less(view:
     module = sys.modules["workbench.figures.front"]
     monkeypatch.setattr(module, "CLOUD", 20)
     many = [point(n, "full", 1 + n % 50, 10 + n) for n in range(200)]
-    (cloud,) = [t for t in figures.front(many, view).data if t.type == "scattergl"]
+    (cloud,) = [t for t in figures.front(Points.of(many, view)).data if t.type == "scattergl"]
     assert cloud.text is None
     assert cloud.x.dtype == "float32"
 
@@ -115,7 +115,7 @@ def test_two_costs_have_an_axis_each(view: View) -> None:
     assert sorted(z for trace in drawn.data for z in trace.z) == [30, 40, 50, 60]
     assert {y for trace in drawn.data for y in trace.y} == {10.0}
     more = [*FOUR, replace(point(7, "full", 45, 60), labels=5)]  # on the front for its labels alone: no step
-    stairs, diamonds, *_ = figures.front(Points.of(more, two), two).data
+    stairs, diamonds, *_ = figures.front(Points.of(more, two)).data
     assert (list(stairs.y), list(diamonds.y)) == ([30, 50, 60], [30, 50, 60, 45])
 
 
@@ -136,11 +136,11 @@ def test_a_run_s_curve_and_its_phases() -> None:
 
 
 def test_no_point_is_an_empty_figure(view: View) -> None:
-    assert len(figures.front([], view).data) == 0
+    assert len(figures.front(Points.of([], view)).data) == 0
 
 
 def test_the_file_opens_without_a_network(view: View, tmp_path: Path) -> None:
-    figures.write_html(figures.front([point(0, "full", 50, 20)], view), tmp_path / "front.html")
+    figures.write_html(figures.front(Points.of([point(0, "full", 50, 20)], view)), tmp_path / "front.html")
     text = (tmp_path / "front.html").read_text(encoding="utf-8")
     assert "Plotly.newPlot" in text
     assert "<script src=" not in text

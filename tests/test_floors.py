@@ -26,6 +26,7 @@ TOP = {"__init__", "__main__"}  # the public names, and `python -m workbench`
 SIDEWAYS = {
     ("space", "errors"),  # errors lie under everything
     ("settings", "errors"),
+    ("process", "errors"),
     ("carbon", "prices"),  # grams are a view of an offer too
     ("study", "result"),  # a study minimises costs of Results
     ("search", "ledger"),  # a space's distributions are those that the ledger stores
@@ -70,7 +71,7 @@ HOUSES = {
 """Rooms that may import a dependency."""
 
 INNER = {
-    ("cli/__init__.py", "workbench.cli.common"): "--help draws no table: rich is not imported for it",
+    ("cli/__init__.py", "workbench.cli.printing"): "--help draws no table: rich is not imported for it",
     ("forecast/amounts.py", "workbench.training.features"): "tensors that are kept: torch",
     ("forecast/pairs.py", "workbench.forecast.passes"): "a mode of torch's dispatcher, a class of torch's: torch",
     ("methods/__init__.py", "workbench.methods.heads"): "closed forms on tensors: torch",
@@ -110,7 +111,7 @@ def read(path: Path) -> Iterator[tuple[str, int]]:
 def test_the_imports_of_a_file_are_found(tmp_path: Path) -> None:
     path = PACKAGE / "sweep" / "sample.py"
     text = (
-        "import a.b\nfrom workbench import prices\nfrom workbench.cli import common\nfrom . import heart\nfrom ..meter import x\n"
+        "import a.b\nfrom workbench import prices\nfrom workbench.cli import terminal\nfrom . import heart\nfrom ..meter import x\n"
     )
     text += "def f():\n    import c\n"
     source = type(

@@ -495,7 +495,7 @@ def test_replaced_weights_are_another_model(place, command) -> None:
     assert "Nothing to do" not in err
     second = json.loads(command("front", "s", "--json")[1])
     agree(command, place, [p["trial"] for p in second["points"]], len(first["points"]))
-    from workbench.cli.common import open_ledger
+    from workbench.cli.studies import open_ledger
 
     reading = open_ledger("s", None).read()  # what the dashboard reads
     view = View.of(reading.description, now_offer(), 0.0)

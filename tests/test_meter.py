@@ -14,7 +14,6 @@ from pathlib import Path
 
 import pytest
 
-from workbench.errors import UsageError
 from workbench.meter import Meter
 from workbench.meter.processors import cpu_power
 from workbench.testing import ManualClock
@@ -238,19 +237,6 @@ def test_a_tree_that_has_a_cgroup_to_itself_used_what_the_cgroup_says(meter, cgr
     used = int(text[0]) / 1e9 if len(text) == 1 else int(text[1]) / 1e6
     assert used > 0.8
     assert usage.cpu_seconds == pytest.approx(used, abs=0.1), "start-up before the cgroup and the hold is in one of them only"
-
-
-def test_memorys_power_is_counted_where_it_is_told():
-    clock = ManualClock()
-    with Meter(clock=clock, sample_interval_seconds=None, gpu=False, ram_watts_per_gib=0.4) as meter:
-        without = Meter(clock=clock, sample_interval_seconds=None, gpu=False)
-        with meter.window() as told, without.window() as untold:
-            clock.advance(1000)
-    gib = meter.description["memory_bytes"] / 2**30
-    assert told.usage.cpu_energy_j - untold.usage.cpu_energy_j == pytest.approx(1000 * gib * 0.4, abs=1)
-    assert "of memory at 0.4 W a GiB" in told.usage.sources["cpu_energy_j"]
-    with pytest.raises(UsageError, match="ram_watts_per_gib"):
-        Meter(gpu=False, ram_watts_per_gib=-1)
 
 
 def test_the_cost_of_a_reading_is_recorded():

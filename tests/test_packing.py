@@ -122,7 +122,7 @@ def test_a_step_has_the_gradient_of_padded_rows_and_counts_no_padding(tmp_path: 
             tuning.layers = None
         tuning.model.eval()  # dropout draws other numbers where there are fewer tokens
         rows = tuning.formulation.encode(task.splits().train, tuning.processor)
-        _, padded = tuning._gradient(rows, np.arange(16))
+        _, padded = tuning.gradient(rows, np.arange(16))
         assert (padded == int(rows.lengths[:16].sum())) is packed
         gradients[packed] = [p.grad for p in tuning.parameters.values() if p.grad is not None]
     assert len(gradients[True]) == len(gradients[False]) > 0

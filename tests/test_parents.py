@@ -14,7 +14,7 @@ from workbench.data import models
 from workbench.errors import EnvironmentFault, Infeasible, UsageError
 from workbench.forecast import pairs
 from workbench.methods import plain_name
-from workbench.result import labelled_set
+from workbench.result.spending import labelled_set
 from workbench.study import Study
 from workbench.tasks.language_modelling import LanguageModelling
 from workbench.testing import FakeMeter, TinyTask

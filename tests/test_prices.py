@@ -211,9 +211,10 @@ offers = st.builds(
 
 
 @given(offers)
-def test_an_offer_survives_json(offer: Offer) -> None:
+def test_no_digit_of_an_offer_is_lost_in_json(offer: Offer) -> None:
     record = json.loads(json.dumps(offer.to_json()))
-    assert Offer.from_json(record | {"a key of tomorrow": 1}) == offer
+    money = {name: None if (value := record[name]) is None else Decimal(value) for name in ("amount", "exchange", "usd_per_kwh")}
+    assert money == {name: getattr(offer, name) for name in money}
     assert record["id"] == offer.id
 
 

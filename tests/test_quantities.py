@@ -16,3 +16,8 @@ from workbench.quantities import banded, dollars
 )
 def test_a_band_is_written_where_it_can_be_read(estimate: Estimate, text: str) -> None:
     assert banded(estimate, dollars) == text
+
+
+def test_a_band_is_written_without_its_basis_where_that_is_said_elsewhere() -> None:
+    assert banded(Estimate(0.0021, 0.001, 0.0044, "scaled"), dollars, basis=False) == "$0.0021 ($0.001 to $0.0044)"
+    assert banded(Estimate(2.0001, 2.00005, 2.0004, "contended"), dollars, basis=False) == "$2.00"

@@ -53,6 +53,10 @@ def point(name: str, f1: float | None, seconds: float, **changes: Any) -> Result
     return Result(**(fields | changes))
 
 
+def said(results: list[Result], at: View, **asked: float) -> str:
+    return answers.answer(Points.of(results, at), **asked)
+
+
 CHEAP, MIDDLE, BEST, WORSE = point("aaaa", 50.0, 10), point("bbbb", 62.0, 40), point("cccc", 64.0, 100), point("dddd", 61.0, 90)
 BROKEN = point("eeee", None, 5, cause=Cause.OUT_OF_MEMORY, reason="out_of_memory: 3 GiB")
 ALL = [BEST, WORSE, CHEAP, BROKEN, MIDDLE]
@@ -78,7 +82,7 @@ def test_points_that_tie_exactly_are_all_members_and_are_named_once() -> None:
         assert {r.run_id for r in members} == {r.run_id for r in (CHEAP, MIDDLE, BEST, twin)}
         assert [view().cost(r, "usd") for r in members] == sorted(view().cost(r, "usd") or 0 for r in members)
         assert hypervolume(found, view()) == pytest.approx(hypervolume(ALL, view()))
-        assert answers.answer(found, view()) == answers.answer(ALL, view())
+        assert said(found, view()) == said(ALL, view())
         assert ties_text(members, view()).startswith("2 points tie exactly: trials ")
         assert "7 at 3 epochs" in front_markdown(found, view())
         points = Points.of(found, view())
@@ -92,7 +96,7 @@ def test_points_that_tie_exactly_are_all_members_and_are_named_once() -> None:
 
 def test_a_tie_with_the_best_names_one_answer() -> None:
     twin = point("ffff", 64.0, 100, trial=7)
-    text = answers.answer([*ALL, twin], view())
+    text = said([*ALL, twin], view())
     assert text.count("64.0") == 1
     assert [p.why for p in picks(Points.of([*ALL, twin], view()))] == ["best", "nearly"]
 
@@ -143,28 +147,25 @@ LORA = "lora (r=8, lr=2e-4) on small, 512 labels, 2 epochs: f1"
 
 
 def test_the_answer() -> None:
-    assert (
-        answers.answer(ALL, view())
-        == f"The best is {LORA} 64.0 for $0.10. 96% of that quality comes 60% cheaper: {LORA} 62.0 for $0.04."
-    )
+    assert said(ALL, view()) == f"The best is {LORA} 64.0 for $0.10. 96% of that quality comes 60% cheaper: {LORA} 62.0 for $0.04."
 
 
 def test_the_answer_without_a_cheaper_one_nearly_as_good() -> None:
-    assert answers.answer([BEST, CHEAP], view()) == f"The best is {LORA} 64.0 for $0.10."
-    assert answers.answer([BEST], view()) == f"The best is {LORA} 64.0 for $0.10."
-    assert answers.answer([BEST, point("x", 63.0, 99.9)], view()) == f"The best is {LORA} 64.0 for $0.10."  # 0.1 % is no news
+    assert said([BEST, CHEAP], view()) == f"The best is {LORA} 64.0 for $0.10."
+    assert said([BEST], view()) == f"The best is {LORA} 64.0 for $0.10."
+    assert said([BEST, point("x", 63.0, 99.9)], view()) == f"The best is {LORA} 64.0 for $0.10."  # 0.1 % is no news
 
 
 def test_a_study_in_which_nothing_was_learnt_or_paid_has_an_answer() -> None:
-    assert answers.answer([point("x", 0.0, 10), point("y", 0.0, 5)], view()) == f"The best is {LORA} 0.0 for $0.005."
-    assert answers.answer([point("x", 5.0, 10), point("y", 5.0, 10)], view("labels")).startswith("The best is")
-    assert answers.answer([point("x", 5.0, 10, labels=0)], view("labels")).endswith("f1 5.0 for 0 labels.")
+    assert said([point("x", 0.0, 10), point("y", 0.0, 5)], view()) == f"The best is {LORA} 0.0 for $0.005."
+    assert said([point("x", 5.0, 10), point("y", 5.0, 10)], view("labels")).startswith("The best is")
+    assert said([point("x", 5.0, 10, labels=0)], view("labels")).endswith("f1 5.0 for 0 labels.")
 
 
 @pytest.mark.parametrize("results", [[], [BROKEN], [point("x", 1.0, 1, status="interrupted")]])
 def test_the_answer_before_a_run_has_finished(results: list[Result]) -> None:
     for more in ({}, {"budget_usd": 1.0}, {"target": 1.0}):
-        assert answers.answer(results, view(), **more) == "No run has finished yet: there is nothing to choose from."
+        assert said(results, view(), **more) == "No run has finished yet: there is nothing to choose from."
 
 
 @pytest.mark.parametrize(
@@ -177,7 +178,7 @@ def test_the_answer_before_a_run_has_finished(results: list[Result]) -> None:
     ],
 )
 def test_the_answer_to_a_budget(budget: float, expected: str) -> None:
-    assert answers.answer(ALL, view(), budget_usd=budget) == expected
+    assert said(ALL, view(), budget_usd=budget) == expected
 
 
 @pytest.mark.parametrize(
@@ -190,44 +191,41 @@ def test_the_answer_to_a_budget(budget: float, expected: str) -> None:
     ],
 )
 def test_the_answer_to_a_target(target: float, expected: str) -> None:
-    assert answers.answer(ALL, view(), target=target) == expected
+    assert said(ALL, view(), target=target) == expected
 
 
 def test_a_point_that_only_seems_to_reach_the_target_is_not_passed_over_in_silence() -> None:
     near = point("near", 61.98, 30)
-    text = answers.answer([*ALL, near], view(), target=62.0)
-    assert (
-        text
-        == f"{answers.answer(ALL, view(), target=62.0)} Cheaper, at $0.03, and only 0.02 below it: {LORA.removesuffix(': f1')}."
-    )
-    assert answers.answer([*ALL, near], view(), target=61.9) == f"The cheapest that reaches f1 61.9 is {LORA} 62.0 for $0.03."
-    assert answers.answer([*ALL, point("far", 61.9, 30)], view(), target=62.0) == answers.answer(ALL, view(), target=62.0)
-    assert answers.answer([point("near", 61.98, 30)], view(), target=62.0).endswith("62.0 for $0.03. That is only 0.02 below it.")
+    text = said([*ALL, near], view(), target=62.0)
+    assert text == f"{said(ALL, view(), target=62.0)} Cheaper, at $0.03, and only 0.02 below it: {LORA.removesuffix(': f1')}."
+    assert said([*ALL, near], view(), target=61.9) == f"The cheapest that reaches f1 61.9 is {LORA} 62.0 for $0.03."
+    assert said([*ALL, point("far", 61.9, 30)], view(), target=62.0) == said(ALL, view(), target=62.0)
+    assert said([point("near", 61.98, 30)], view(), target=62.0).endswith("62.0 for $0.03. That is only 0.02 below it.")
 
 
 def test_budget_and_target_are_both_answered() -> None:
-    both = answers.answer(ALL, view(), budget_usd=0.01, target=60.0)
-    assert both == answers.answer(ALL, view(), budget_usd=0.01) + " " + answers.answer(ALL, view(), target=60.0)
+    both = said(ALL, view(), budget_usd=0.01, target=60.0)
+    assert both == said(ALL, view(), budget_usd=0.01) + " " + said(ALL, view(), target=60.0)
 
 
 def test_of_points_that_are_as_good_the_cheaper_one_is_named() -> None:
     twin = point("ffff", 64.0, 80)
-    assert "64.0 for $0.08" in answers.answer([BEST, twin], view())
-    assert "64.0 for $0.08" in answers.answer([BEST, twin], view(), budget_usd=1)
-    assert "64.0 for $0.10" in answers.answer([BEST, point("gggg", 63.0, 100)], view(), target=60)
+    assert "64.0 for $0.08" in said([BEST, twin], view())
+    assert "64.0 for $0.08" in said([BEST, twin], view(), budget_usd=1)
+    assert "64.0 for $0.10" in said([BEST, point("gggg", 63.0, 100)], view(), target=60)
 
 
 def test_the_sentences_fit_what_is_minimised() -> None:
     few = point("few", 60.0, 50, labels=128)
-    answer = answers.answer([few, BEST], view("labels"))
+    answer = said([few, BEST], view("labels"))
     assert answer == (
         f"The best is {LORA} 64.0 for 512 labels. 93% of that quality comes with 75% fewer labels: "
         "lora (r=8, lr=2e-4) on small, 128 labels, 2 epochs: f1 60.0 for 128 labels."
     )
-    assert answers.answer([few, BEST], view("seconds")).count("in 50% less time") == 1
-    assert answers.answer([few, BEST], view("seconds"), target=60).startswith("The quickest that reaches f1 60 is")
-    assert answers.answer([few, BEST], view("labels"), budget_usd=1).endswith("f1 64.0 for 512 labels and $0.10.")
-    assert answers.answer([few, BEST], view("usd", "labels")).startswith(f"The best is {LORA} 64.0 for $0.10 and 512 labels.")
+    assert said([few, BEST], view("seconds")).count("in 50% less time") == 1
+    assert said([few, BEST], view("seconds"), target=60).startswith("The quickest that reaches f1 60 is")
+    assert said([few, BEST], view("labels"), budget_usd=1).endswith("f1 64.0 for 512 labels and $0.10.")
+    assert said([few, BEST], view("usd", "labels")).startswith(f"The best is {LORA} 64.0 for $0.10 and 512 labels.")
 
 
 def test_every_cost_has_its_words() -> None:
@@ -236,8 +234,8 @@ def test_every_cost_has_its_words() -> None:
     half = point("half", 60.0, 50, labels=128, usage={"train": Usage(seconds=50, cpu_energy_j=5.0)})
     for name in MINIMIZABLE:
         best = replace(BEST, usage={"train": Usage(seconds=100, cpu_energy_j=10.0)})
-        assert "% of that quality comes" in answers.answer([half, best], view(name))
-        assert "that reaches f1 60 is" in answers.answer([half, best], view(name), target=60)
+        assert "% of that quality comes" in said([half, best], view(name))
+        assert "that reaches f1 60 is" in said([half, best], view(name), target=60)
         assert cost_text(view(name), best, name)
 
 
@@ -412,7 +410,7 @@ def test_the_record_of_the_front_is_the_contract() -> None:
     record = json.loads(json.dumps(front_record("qa-1", ALL, view(label_usd=0.25), target=60.0), allow_nan=False))
     assert record.keys() >= FRONT_KEYS
     assert (record["study"], record["maximize"], record["minimize"]) == ("qa-1", "f1", ["usd"])
-    assert record["answer"] == answers.answer(ALL, view(label_usd=0.25), target=60.0)
+    assert record["answer"] == said(ALL, view(label_usd=0.25), target=60.0)
     assert record["hypervolume"] == hypervolume(ALL, view(label_usd=0.25))
     assert len(record["points"]) == 4  # what is complete
     assert all(p.keys() >= POINT_KEYS for p in record["points"])
@@ -491,7 +489,7 @@ def test_runs_are_found_by_number_or_by_the_beginning_of_an_id() -> None:
 
 def test_the_front_as_a_table_for_the_notebook() -> None:
     lines = front_markdown(ALL, view()).splitlines()
-    assert lines[0] == answers.answer(ALL, view())
+    assert lines[0] == said(ALL, view())
     assert lines[2] == "| trial | model | method | settings | labels | epochs | f1 | usd |"
     assert len(lines) == 4 + 3
     assert lines[4] == "| 0 | small | lora | r=8, lr=2e-4 | 512 | 2 | 50.0 | $0.01 |"
@@ -607,10 +605,10 @@ def test_unknown_dollars_are_never_the_cheapest() -> None:
     dark = point("dark", 40.0, 1, labels=10, provenance=gpu)  # a desktop tells nothing of it
     by_labels = view("labels")
     assert cheapest([dark, CHEAP], by_labels) == CHEAP
-    assert "f1 50.0" in answers.answer([dark, CHEAP], by_labels, budget_usd=1.0)
-    assert "is unknown on" in answers.answer([dark], by_labels, budget_usd=1.0)
-    assert "no finished run has a known cost" in answers.answer([dark], view()).lower()
-    assert "No run has finished yet" in answers.answer([], view())
+    assert "f1 50.0" in said([dark, CHEAP], by_labels, budget_usd=1.0)
+    assert "is unknown on" in said([dark], by_labels, budget_usd=1.0)
+    assert "no finished run has a known cost" in said([dark], view()).lower()
+    assert "No run has finished yet" in said([], view())
 
 
 def test_the_share_of_the_peak_needs_a_known_gpu_and_counted_flops() -> None:

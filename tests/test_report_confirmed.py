@@ -15,6 +15,7 @@ from workbench.front.confirmed import confirmations, confirmed_front, corrected_
 from workbench.front.hypervolume import hypervolume
 from workbench.front.intervals import Interval, estimates, holm, p_value, seed_variances, ties
 from workbench.front.members import pareto_front
+from workbench.front.points import Points
 from workbench.report.answers import answer
 from workbench.report.records import front_record, runs_record
 from workbench.result import Result
@@ -204,18 +205,18 @@ def test_the_cheapest_of_those_tied_with_the_best_is_named() -> None:
     known = confirmations(results, view())
     assert known[BEST.recipe_id].tied_with == (MIDDLE.recipe_id,)
     assert known[CHEAP.recipe_id].tied_with == ()
-    text = answer(results, view())
+    text = answer(Points.of(results, view()))
     assert "New seeds do not tell it apart from one that comes 60% cheaper: take" in text
     assert "f1 61.9" in text.split("take")[1]
     wide = [*FRONT, *seeds(MIDDLE, 34.0, 44.0, 54.0), *seeds(BEST, 54.0, 64.0, 74.0)]
     assert MIDDLE.recipe_id in (confirmations(wide, view())[BEST.recipe_id].tied_with or ())
-    assert "take" not in answer(wide, view())  # few seeds tell little apart: the best's interval must hold it too
+    assert "take" not in answer(Points.of(wide, view()))  # few seeds tell little apart: the best's interval must hold it too
 
 
 def test_a_budget_and_a_target_are_answered_by_confirmed_scores() -> None:
     results = [*FRONT, *seeds(MIDDLE, 55.0, 56.0), *seeds(CHEAP, 50.0, 50.5)]
-    assert "f1 55.5" in answer(results, view(), budget_usd=0.04)
-    assert "f1 64.0 (not confirmed)" in answer(results, view(), target=60.0)
+    assert "f1 55.5" in answer(Points.of(results, view()), budget_usd=0.04)
+    assert "f1 64.0 (not confirmed)" in answer(Points.of(results, view()), target=60.0)
 
 
 def test_seeds_that_failed_are_told() -> None:
@@ -224,7 +225,7 @@ def test_seeds_that_failed_are_told() -> None:
     assert (known.seeds, known.failed, known.score.mean) == (2, 1, 61.5)
     assert unrepeatable(results, view()) == {BEST.recipe_id}
     assert confirmed_front(results, view()) == [CHEAP, MIDDLE]
-    assert "2 new seeds, 1 more failed" in answer(results, view())
+    assert "2 new seeds, 1 more failed" in answer(Points.of(results, view()))
 
 
 def test_test_scores_are_told_apart_from_those_of_the_weights_that_were_kept() -> None:

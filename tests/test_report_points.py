@@ -51,7 +51,7 @@ ENOUGH = POINTS.view.cost(MIDDLE, "usd")
     ],
 )
 def test_the_picks_are_the_points_that_the_answer_names(asked: dict[str, float], whys: list[str]) -> None:
-    answer, picks = answers.answer(POINTS, POINTS.view, **asked), answers.picks(POINTS, **asked)
+    answer, picks = answers.answer(POINTS, **asked), answers.picks(POINTS, **asked)
     assert [pick.why for pick in picks] == whys
     for pick in picks:
         assert describe(pick.point) in answer
@@ -76,15 +76,13 @@ def test_of_points_that_new_seeds_do_not_tell_apart_the_cheaper_one_is_picked_fi
     assert [(p.why, p.point.recipe_id) for p in answers.picks(points)] == [("tied", MIDDLE.recipe_id), ("best", BEST.recipe_id)]
 
 
-def test_an_answer_is_the_same_of_points_and_of_results() -> None:
-    results = [WORSE, BEST, CHEAP, MIDDLE]
-    assert answers.answer(results, view(), budget_usd=ENOUGH) == answers.answer(POINTS, view(), budget_usd=ENOUGH)
-    assert answers.answer(results, view(), budget=ENOUGH) == answers.answer(results, view(), budget_usd=ENOUGH)
+def test_a_budget_in_dollars_is_one_in_the_unit_of_a_cost_in_dollars() -> None:
+    assert answers.answer(POINTS, budget=ENOUGH) == answers.answer(POINTS, budget_usd=ENOUGH)
 
 
 def test_a_budget_is_in_the_unit_of_the_view_s_cost() -> None:
     quick = replace(view(), minimize=("seconds",))
-    assert "Within 50 s the best is" in answers.answer([CHEAP, MIDDLE, BEST], quick, budget=50.0)
+    assert "Within 50 s the best is" in answers.answer(Points.of([CHEAP, MIDDLE, BEST], quick), budget=50.0)
 
 
 def test_baselines_are_found_where_they_were_recorded() -> None:

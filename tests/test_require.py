@@ -64,12 +64,12 @@ def test_of_a_gap_lower_is_better_and_an_unknown_score_keeps_no_bound():
 
 def test_the_answer_says_how_many_are_left_off_and_how_near_none_came():
     every = results()
-    assert "Only points with worst_group_f1 at least 50 count: " in answers.answer(every, view(LEAST))
-    assert "Only points" not in answers.answer(every, view({}))
+    assert "Only points with worst_group_f1 at least 50 count: " in answers.answer(Points.of(every, view(LEAST)))
+    assert "Only points" not in answers.answer(Points.of(every, view({})))
     best = max(r.scores["worst_group_f1"] for r in every)
-    said = answers.answer(every, view({"worst_group_f1": {"at_least": 99.0}}))
+    said = answers.answer(Points.of(every, view({"worst_group_f1": {"at_least": 99.0}})))
     assert said == f"No point has worst_group_f1 at least 99, as the study requires. The best worst_group_f1 is {best:.1f}."
-    assert "no point has a gap_em" in answers.answer(every, view({"gap_em": {"at_most": 1.0}})).lower()
+    assert "no point has a gap_em" in answers.answer(Points.of(every, view({"gap_em": {"at_most": 1.0}}))).lower()
 
 
 def test_the_front_shows_which_points_do_not_keep_a_bound(command, tmp_path):

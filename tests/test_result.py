@@ -11,7 +11,6 @@ from workbench.prices import Offer
 from workbench.result import (
     COSTS,
     MINIMIZABLE,
-    SCHEMA,
     Cause,
     Result,
     carried,
@@ -23,6 +22,7 @@ from workbench.result import (
     spending,
     spent_usd,
 )
+from workbench.result.record import SCHEMA
 from workbench.usage import DeviceUsage, Usage, Work
 
 HOUR = Offer("p", "m", "", 0, "", "owned", Decimal("3.6"), "here", "2026-01-01")  # a tenth of a cent a second

@@ -217,7 +217,7 @@ def test_the_settings_shown_are_understood(tmp_path: Path, monkeypatch: pytest.M
     shown = block("workbench/prices/README.md", "toml")
     path.write_text(shown.replace("or g_co2e_per_kwh = …", ""), encoding="utf-8")
     monkeypatch.setenv("WORKBENCH_SETTINGS", str(path))
-    assert (settings.load().platform, settings.load().label_usd) == ("office", 0.05)
+    assert settings.load().options == {"platform": "office", "label_usd": 0.05}
     office, quoted = prices.find("office"), prices.find("acme")
     assert office.usd_per_kwh is not None
     assert float(office.usd_per_hour) == pytest.approx(3200 / (4 * 8760 * 0.3))

@@ -15,8 +15,8 @@ from workbench.search.arms import Arm, Milestone
 from workbench.search.engine import ABLATIONS, FrontSearch, Reference
 from workbench.search.features import Features
 from workbench.search.improvement import Staircase, steps_of
-from workbench.search.quality import spread
-from workbench.search.surrogate import Observations, Surrogate
+from workbench.search.quality import log_spaced
+from workbench.search.surrogate import Likelihood, Observations, Surrogate
 from workbench.search.warp import Warp
 from workbench.space import Choice, Dimension, Integers, Uniform
 
@@ -84,11 +84,12 @@ def test_the_gradient_of_the_fit_is_that_of_finite_differences(seed, views):
     points = Observations(rng.integers(0, 6, 20), rng.random(20), rng.normal(size=20))
     surrogate, y = Surrogate(np.array([False, True, False, False]), views=views), rng.normal(size=(views, 20))
     theta = surrogate.theta + rng.normal(size=len(surrogate.theta)) * 0.3
-    _, gradient = surrogate.loss(theta, rows, points, y)
+    likelihood = Likelihood(surrogate, rows, points, y)
+    _, gradient = likelihood(theta)
     for i, slope in enumerate(gradient):
         step = np.zeros_like(theta)
         step[i] = 1e-5
-        ends = [surrogate.loss(theta + sign * step, rows, points, y)[0] for sign in (1, -1)]
+        ends = [likelihood(theta + sign * step)[0] for sign in (1, -1)]
         assert slope == pytest.approx((ends[0] - ends[1]) / 2e-5, rel=1e-3, abs=1e-3)
 
 
@@ -102,7 +103,7 @@ def test_the_kernel_is_positive_definite_with_settings_that_only_some_runs_have(
     points = Observations(rng.integers(0, 12, 30), rng.random(30), rng.normal(size=30))
     surrogate = Surrogate(np.array([True, False, False, False, False]))
     surrogate.theta = surrogate.theta + rng.normal(size=len(surrogate.theta))
-    k = surrogate.kernel(surrogate.theta, rows, rows, points, points)
+    k = surrogate.kernel(rows, rows, points, points)
     assert np.linalg.eigvalsh(k).min() > -1e-8 * np.abs(k).max()
 
 
@@ -128,10 +129,10 @@ def test_scores_and_losses_are_one_process_of_twice_the_size(seed):
     surrogate, y = Surrogate(np.array([False, False]), views=2), rng.normal(size=(2, 12))
     surrogate.theta = surrogate.theta + rng.normal(size=len(surrogate.theta)) * 0.3
     alike = 1 / (1 + np.exp(-surrogate.theta[-1] - 1))
-    k = np.kron([[1, alike], [alike, 1]], surrogate.kernel(surrogate.theta, rows, rows, seen, seen))
-    k += surrogate.noise(surrogate.theta) * np.eye(24)
-    cross = np.kron([[1, alike]], surrogate.kernel(surrogate.theta, rows, rows, new, seen))
-    own = surrogate.kernel(surrogate.theta, rows, rows, new, new) - cross @ np.linalg.solve(k, cross.T)
+    k = np.kron([[1, alike], [alike, 1]], surrogate.kernel(rows, rows, seen, seen))
+    k += surrogate.noise() * np.eye(24)
+    cross = np.kron([[1, alike]], surrogate.kernel(rows, rows, new, seen))
+    own = surrogate.kernel(rows, rows, new, new) - cross @ np.linalg.solve(k, cross.T)
 
     posterior = surrogate.condition(rows, seen, y)
     mean, variance, v = posterior.predict(rows, new)
@@ -139,7 +140,7 @@ def test_scores_and_losses_are_one_process_of_twice_the_size(seed):
     assert variance == pytest.approx(np.diag(own))
     assert posterior.covariance(rows, new, v, rows, new, v) == pytest.approx(own)
     expected = 0.5 * (y.ravel() @ np.linalg.solve(k, y.ravel()) + np.linalg.slogdet(k)[1])
-    assert surrogate.loss(surrogate.theta, rows, seen, y)[0] == pytest.approx(expected)
+    assert Likelihood(surrogate, rows, seen, y)(surrogate.theta)[0] == pytest.approx(expected)
 
 
 @given(st.lists(st.floats(-1e6, 1e6), min_size=1, max_size=40))
@@ -446,7 +447,7 @@ def test_a_loss_that_falls_tells_of_scores_that_are_still_zero():
 
 @given(st.integers(1, 200), st.integers(1, 8))
 def test_checkpoints_are_spread_with_both_ends(count, most):
-    found = spread(count, most)
+    found = log_spaced(count, most)
     assert found[0] == 0
     assert found[-1] == count - 1 or most == 1
     assert len(found) <= most

@@ -29,14 +29,15 @@ def write(text: str) -> Path:
 
 def test_nothing_is_stated_where_there_is_no_file() -> None:
     chosen = settings.load()
-    assert (chosen.path, chosen.label_usd, chosen.platform, chosen.offers) == (None, None, None, ())
+    assert (chosen.path, chosen.options, chosen.offers) == (None, {}, ())
 
 
 def test_the_example_of_the_docstring_is_read() -> None:
     path = write(example())
     chosen = settings.load()
     assert chosen.path == path
-    assert (chosen.label_usd, chosen.platform, chosen.price_book) == (0.12, "desk", path.parent / "quotes.csv")
+    assert (chosen.options["label_usd"], chosen.options["platform"]) == (0.12, "desk")
+    assert chosen.price_book == path.parent / "quotes.csv"
     assert chosen.offers[0]["amount"] == Decimal("0.92")
     assert chosen.owned[0]["utilisation"] == Decimal("0.3")
     assert chosen.currencies["EUR"]["usd"] == Decimal("1.08")
@@ -50,10 +51,10 @@ def test_a_file_is_taken_from_the_argument_then_the_variable_then_the_folder(
     write("label_usd = 1")
     (tmp_path / "two.toml").write_text("label_usd = 2", encoding="utf-8")
     (tmp_path / "three.toml").write_text("label_usd = 3", encoding="utf-8")
-    assert settings.load().label_usd == 1
+    assert settings.load().options["label_usd"] == 1
     monkeypatch.setenv("WORKBENCH_SETTINGS", str(tmp_path / "two.toml"))
-    assert settings.load().label_usd == 2
-    assert settings.load(tmp_path / "three.toml").label_usd == 3
+    assert settings.load().options["label_usd"] == 2
+    assert settings.load(tmp_path / "three.toml").options["label_usd"] == 3
 
 
 def test_a_file_that_was_named_must_be_there(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:

@@ -44,7 +44,7 @@ def without_dropout(of: Tuning) -> Tuning:
 def step(of: Tuning) -> dict[str, torch.Tensor]:
     """The gradient of a step, and its loss. (AdamW's first step makes much of the last bit of a gradient near 0.)"""
     rows = of.formulation.encode(of.recipe.task.splits().train, of.processor)
-    total, _ = of._gradient(rows, np.arange(8))
+    total, _ = of.gradient(rows, np.arange(8))
     return {"loss": total, **{each: p.grad.clone() for each, p in of.parameters.items() if p.grad is not None}}
 
 

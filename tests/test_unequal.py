@@ -60,7 +60,7 @@ class Clock:
 
 def others(*, joined=True, cost="usd"):
     study = SimpleNamespace(costs=(cost,), resolve=lambda settings: SimpleNamespace(model_name=settings["model"]))
-    job = SimpleNamespace(joined=joined, apart=True, offer=RATE)
+    job = SimpleNamespace(joined=joined, standing=SimpleNamespace(apart=True), offer=RATE)
     clock = Clock()
     # Here a run costs two cents, whatever it is.
     found = OtherMachines(SimpleNamespace(job=job, study=study), lambda recipe, epochs: 0.020, clock)

@@ -72,9 +72,13 @@ def is_out_of_memory(error: BaseException) -> bool:
     return isinstance(error, MemoryError) or type(error).__name__ == "OutOfMemoryError" or "can't allocate memory" in str(error)
 
 
-def did_you_mean(word: str, known: Iterable[str]) -> str:
-    """Return a hint to append to a message: `" Did you mean 'epochs'?"`, or all known words when
-    none is near; empty where none is known.
+def did_you_mean(word: str, known: Iterable[str], *, otherwise: str | None = None) -> str:
+    """Return a hint to append to a message: `" Did you mean 'epochs'?"`; empty where no word is known.
+
+    Args:
+        word: What was given.
+        known: What could have been.
+        otherwise: The hint where none of these is near; None names them all.
     """
     known = sorted(set(known))
     if not known:
@@ -83,7 +87,9 @@ def did_you_mean(word: str, known: Iterable[str]) -> str:
     near = difflib.get_close_matches(word.casefold(), folded)
     near.sort(key=lambda other: sorted(other) != sorted(word.casefold()))  # "lroa" is as near to "road" as to "lora"
     near = [folded[other] for other in near]
-    return f" Did you mean {near[0]!r}?" if near else f" Known: {', '.join(known)}."
+    if near:
+        return f" Did you mean {near[0]!r}?"
+    return f" Known: {', '.join(known)}." if otherwise is None else otherwise
 
 
 def said(error: BaseException) -> str:

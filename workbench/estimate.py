@@ -11,6 +11,11 @@ from a short timing on this machine; a measurement carried over to another devic
 constants alone."""
 
 
+def least_sure(*bases: str) -> str:
+    """The last of some of `BASES`: a figure is no surer than what it rests on."""
+    return max(bases, key=BASES.index)
+
+
 @dataclass(frozen=True, slots=True)
 class Estimate:
     """A number that may be off.
@@ -41,6 +46,12 @@ class Estimate:
         """
         return cls(value, value / factor, value * factor, basis, note)
 
+    @classmethod
+    def of_ends(cls, ends: Iterable[float | None], basis: str, note: str = "") -> Estimate | None:
+        """Make an estimate of its value, low and high, in this order; None where one of them is unknown."""
+        value, low, high = ends
+        return None if value is None or low is None or high is None else cls(value, low, high, basis, note)
+
     def __mul__(self, number: float) -> Estimate:
         """Scaled by a known number >= 0."""
         return Estimate(self.value * number, self.low * number, self.high * number, self.basis, self.note)
@@ -49,7 +60,7 @@ class Estimate:
 
     def __add__(self, other: Estimate) -> Estimate:
         """Sum; bands add (errors of one machine go the same way), the basis is the less sure one."""
-        worse = max(self.basis, other.basis, key=BASES.index)
+        worse = least_sure(self.basis, other.basis)
         note = "; ".join(dict.fromkeys(n for n in (self.note, other.note) if n))
         return Estimate(self.value + other.value, self.low + other.low, self.high + other.high, worse, note)
 

@@ -87,7 +87,7 @@ def shape(model: Any) -> Shape | None:
     if isinstance(stated, Shape):
         return stated
     whole: Any = getattr(model, "config", None)
-    config: Any = whole.get_text_config() if hasattr(whole, "get_text_config") else whole
+    config = text_config(whole)
     layers, heads, hidden = (getattr(config, name, None) for name in ("num_hidden_layers", "num_attention_heads", "hidden_size"))
     # Both configurations are asked: the one of a text decoder does not say that it has an encoder
     # beside it.
@@ -229,6 +229,11 @@ def _parameters(model: Any) -> Iterator[_Parameter]:
 def unwrapped(model: Any) -> Any:
     """The transformers model itself, without what PEFT puts around it."""
     return model.get_base_model() if hasattr(model, "get_base_model") else model
+
+
+def text_config(config: Any) -> Any:
+    """The part of a model's configuration that is about its text; all of it where it has no parts."""
+    return config.get_text_config() if hasattr(config, "get_text_config") else config
 
 
 def _group(path: str) -> tuple[str, ...]:

@@ -15,6 +15,8 @@ from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
+from workbench.errors import EnvironmentFault
+
 
 def this_process() -> dict[str, Any]:
     """Return a record that tells this process from every other: `host`, `pid`, and
@@ -83,6 +85,26 @@ def cpus() -> int:
     """Logical CPUs that this process may run on."""
     # A container or `taskset` may leave fewer CPUs than `os.cpu_count()` tells.
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+EVERYWHERE = ("0.0.0.0", "::")  # noqa: S104
+"""Addresses to listen on that mean all addresses of this machine."""
+
+
+def reached_at(host: str) -> str:
+    """The name under which this machine reaches a server that listens on `host`, as it stands in an address."""
+    return {"0.0.0.0": "127.0.0.1", "::": "[::1]"}.get(host, f"[{host}]" if ":" in host else host)  # noqa: S104
+
+
+def check_port(host: str, port: int) -> None:
+    """Raise EnvironmentFault unless a server can listen on a port: its own complaint would not say what to do."""
+    with socket.socket(socket.AF_INET6 if ":" in host else socket.AF_INET) as probe:
+        # Otherwise the port of a server that has just ended counts as taken for another minute.
+        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
+            probe.bind((host, port))
+        except OSError as error:
+            raise EnvironmentFault(f"port {port} on {host} cannot be used ({error.strerror}). Give another one: --port.") from error
 
 
 @functools.cache

@@ -54,11 +54,13 @@ def many(value: float, noun: str) -> str:
     return f"{count(value)} {noun}{'' if value == 1 else 's'}"
 
 
-def banded(estimate: Estimate, write: Callable[[float], str]) -> str:
-    """Write a figure, with its band and basis where it has a band: `$0.0021 ($0.001 to $0.0044, scaled)`."""
-    if estimate.low == estimate.high:
-        return write(estimate.value)
+def banded(estimate: Estimate, write: Callable[[float], str], *, basis: bool = True) -> str:
+    """Write a figure with its band, where it has one, and with the basis of that unless `basis` is False.
+
+    `$0.0021 ($0.001 to $0.0044, scaled)`; a band too narrow to be read is left out: compute of a cent beside labels of two dollars.
+    """
     value, low, high = write(estimate.value), write(estimate.low), write(estimate.high)
-    if low == value == high:  # a band too narrow to be read: compute of a cent beside labels of two dollars
-        return f"{value} ({estimate.basis})"
-    return f"{value} ({low} to {high}, {estimate.basis})"
+    if estimate.low == estimate.high:
+        return value
+    told = [*([] if low == value == high else [f"{low} to {high}"]), *([estimate.basis] if basis else [])]
+    return f"{value} ({', '.join(told)})" if told else value

@@ -58,11 +58,8 @@ from typing import Any, NamedTuple, Protocol
 
 from workbench.errors import DataError, UsageError, did_you_mean
 
-FILE = "workbench.toml"
-"""Name of the settings file in the working folder."""
-
-PYPROJECT = "pyproject.toml"
-"""Name of a file whose table `[tool.workbench]` is read where there is no settings file."""
+FILE, PYPROJECT = "workbench.toml", "pyproject.toml"
+"""Names of the settings file in the working folder, and of one whose table `[tool.workbench]` is read where there is none."""
 
 
 # By identity: mappings have no hash, and the price book is cached by this object.
@@ -73,8 +70,6 @@ class Settings:
     Attributes:
         path: The file; None where there is none.
         options: What it says of `OPTIONS`, by name.
-        label_usd: US$ of one labelled example; None unless stated.
-        platform: The offer that prices compute; None unless stated.
         price_book: A CSV price book of the user's.
         offers: The `[[offers]]` tables.
         owned: The `[[owned]]` tables.
@@ -86,8 +81,6 @@ class Settings:
 
     path: Path | None = None
     options: Mapping[str, str | int | float] = field(default_factory=dict)
-    label_usd: float | None = None
-    platform: str | None = None
     price_book: Path | None = None
     offers: tuple[Mapping[str, Any], ...] = ()
     owned: tuple[Mapping[str, Any], ...] = ()
@@ -98,8 +91,7 @@ class Settings:
 
 
 def load(path: Path | None = None) -> Settings:
-    """Read the settings at `path`, else where `WORKBENCH_SETTINGS` says, else in the working folder
-    or its `pyproject.toml`.
+    """Read the settings at `path`, else where `WORKBENCH_SETTINGS` says, else in the working folder or its `pyproject.toml`.
 
     Without any of them nothing is set. The file is read at every call, so an edit counts at once; a
     text that was read before is not checked again.
@@ -117,7 +109,7 @@ def load(path: Path | None = None) -> Settings:
             if named is not None:
                 raise UsageError(f"there is no settings file {file}. Write one, or name no file.") from None
         except (OSError, UnicodeDecodeError) as error:
-            raise UsageError(f"the settings {file} cannot be read: {error}.") from error
+            raise UsageError(f"the settings {file} cannot be read: {error}. Mend the file, or name another one.") from error
     return _NONE
 
 
@@ -143,6 +135,7 @@ _POSITIVE = _Kind("a number above 0", lambda v: _is_number(v) and v > 0)
 _AMOUNT = _Kind("a number, 0 or more", lambda v: _is_number(v) and v >= 0)
 _COUNT = _Kind("a whole number, 0 or more", lambda v: isinstance(v, int) and not isinstance(v, bool) and v >= 0)
 _WHOLE = _Kind("a whole number above 0", lambda v: isinstance(v, int) and not isinstance(v, bool) and v > 0)
+_WORKERS = _Kind("a whole number above 0, or 'auto'", lambda v: v == "auto" or _WHOLE.fits(v))
 _PART = _Kind("a share above 0, below 1", lambda v: _is_number(v) and 0 < v < 1)
 _SHARE = _Kind("a share above 0, at most 1", lambda v: _is_number(v) and 0 < v <= 1)
 _RATIO = _Kind("a number, 1 or more", lambda v: _is_number(v) and v >= 1)
@@ -220,7 +213,7 @@ OPTIONS = {
     "confirm_share": _PART,
     "confirm_seeds": _WHOLE,
     "stop_below": _POSITIVE,
-    "workers": _WHOLE,
+    "workers": _WORKERS,
     "devices": _WHOLE,
     "sampler": _TEXT,
     "seed": _COUNT,
@@ -228,11 +221,8 @@ OPTIONS = {
 }
 """Options of the command line that a settings file may set, each by its own name, and what each must be."""
 
-OF_STUDIES = ("platform", "label_usd", "trials", "max_usd")
-"""Options that are fields of a study too."""
-
-STUDY_DEFAULTS = {"platform": "local", "label_usd": 0.0, "trials": 16, "max_usd": None}
-"""What each option of `OF_STUDIES` is where nobody states it."""
+OF_STUDIES: Mapping[str, Any] = {"platform": "local", "label_usd": 0.0, "trials": 16, "max_usd": None}
+"""Options that are fields of a study too, and what each is where nobody states it."""
 
 
 class States(Protocol):
@@ -317,13 +307,12 @@ def place(name: str, said: str) -> str:
 def _of_study(study: States | Mapping[str, Any], name: str) -> tuple[Any, bool]:
     """Return a study's value, and whether the study states it.
 
-    Old ledgers did not note what was stated: there a value counts as stated if it differs from the
-    default.
+    Old ledgers did not note what was stated: there a value counts as stated if it differs from the default.
     """
     if not isinstance(study, Mapping):
         return getattr(study, name), name in study.stated
     value = study[name]
-    return value, name in study["stated"] if "stated" in study else value != STUDY_DEFAULTS[name]
+    return value, name in study["stated"] if "stated" in study else value != OF_STUDIES[name]
 
 
 _TABLES = ("offers", "owned", "machines", "currencies", "carbon", "platforms")
@@ -346,15 +335,12 @@ def _parse(text: str, path: Path) -> Settings:
     plain = OPTIONS | {"price_book": _TEXT}
     if unknown := sorted(record.keys() - {*plain, *_TABLES}):
         raise DataError(f"{where}: there is no setting {unknown[0]!r}.{did_you_mean(unknown[0], {*plain, *_TABLES})}")
-    stated = _checked(where, {name: record[name] for name in plain if name in record}, plain)
-    options = {name: float(value) if isinstance(value, Decimal) else value for name, value in stated.items() if name in OPTIONS}
-    label = options.get("label_usd")
+    values = _checked(where, {name: record[name] for name in plain if name in record}, plain)
+    options = {name: float(value) if isinstance(value, Decimal) else value for name, value in values.items() if name in OPTIONS}
     return Settings(
         path=path,
         options=options,
-        label_usd=None if label is None else float(label),
-        platform=stated.get("platform"),
-        price_book=path.parent / stated["price_book"] if "price_book" in stated else None,
+        price_book=path.parent / values["price_book"] if "price_book" in values else None,
         offers=_list(where, record, "offers", _OFFER, ("platform", "instance", "amount", "source", "date")),
         owned=_list(where, record, "owned", _OWNED, ("platform", *(k for k in _OWNED if k not in _MACHINE and k != "power_w"))),
         machines=_machines(where, record),

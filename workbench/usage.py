@@ -102,7 +102,7 @@ class DeviceUsage:
             self.seconds + other.seconds,
             peak_memory_bytes=None if None in peaks else max(p for p in peaks if p is not None),
             energy_source=_joined(self.energy_source, other.energy_source, " + "),
-            energy_error=_weighted((self.gpu_board_energy_j, self.energy_error), (other.gpu_board_energy_j, other.energy_error)),
+            energy_error=error_of_sum((self.gpu_board_energy_j, self.energy_error), (other.gpu_board_energy_j, other.energy_error)),
             shared_by=_joined(self.shared_by, other.shared_by, " + "),
             partial=self.partial or other.partial,
             **known,
@@ -348,7 +348,7 @@ def total(windows: Iterable[Usage]) -> Usage:
 def _errors(parts: Sequence[Usage], totals: Mapping[str, Any]) -> dict[str, float]:
     """Relative errors of the fields of a sum that are known."""
     names = sorted({name for part in parts for name in part.errors if totals[name] is not None})
-    found = {name: _weighted(*((getattr(part, name), part.errors.get(name, 0.0)) for part in parts)) for name in names}
+    found = {name: error_of_sum(*((getattr(part, name), part.errors.get(name, 0.0)) for part in parts)) for name in names}
     return {name: error for name, error in found.items() if error is not None}
 
 
@@ -366,7 +366,7 @@ def _joined(a: str, b: str, separator: str) -> str:
     return separator.join(dict.fromkeys(part for text in (a, b) for part in text.split(separator) if part))
 
 
-def _weighted(*parts: tuple[float | None, float | None]) -> float | None:
+def error_of_sum(*parts: tuple[float | None, float | None]) -> float | None:
     """Relative error of a sum of `(amount, relative error)`, weighted by amount; None where that of an amount is unknown."""
     if any(error is None and amount for amount, error in parts):
         return None

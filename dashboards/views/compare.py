@@ -15,7 +15,7 @@ from workbench.quantities import number
 from workbench.report import tables
 from workbench.report.answers import cost_text, picks
 from workbench.report.axes import AXES
-from workbench.report.tables import best_within, flat
+from workbench.report.tables import best_within, recipe_items
 from workbench.report.text import describe
 from workbench.result import Result
 
@@ -125,5 +125,5 @@ def _rows(c: Context, runs: list[Result]) -> list[list[str]]:
 
 def _same(runs: list[Result]) -> str:
     differing = tables.differing(runs)
-    same = {name: value for name, value in flat(runs[0].recipe) if name not in differing and value not in (None, "", {})}
+    same = {name: value for name, value in recipe_items(runs[0].recipe) if name not in differing and value not in (None, "", {})}
     return "The same in all: " + ", ".join(f"{name} {number(value)}" for name, value in same.items()) + "."

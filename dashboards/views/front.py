@@ -82,7 +82,7 @@ def _answers(c: Context, hide: bool) -> None:
         budget,
         target,
         picks(points, budget=budget, target=target),
-        answer(points, c.view, budget=budget, target=target),
+        answer(points, budget=budget, target=target),
     )
     with top:
         _answer(c, points, asked)
@@ -181,7 +181,7 @@ _CONFIG = {"displaylogo": False, "modeBarButtonsToRemove": ["select2d", "lasso2d
 @st.cache_data(show_spinner=False, max_entries=16)
 def _drawn(key: tuple[Any, ...], hide: bool, _points: Points) -> Any:
     """Return the figure without what the sliders add: it is the same until the ledger or the prices change."""
-    drawn = figures.front(_points, _points.view, hidden=stopped(_points) if hide else ())
+    drawn = figures.front(_points, hidden=stopped(_points) if hide else ())
     return drawn.update_layout(width=None, height=None, legend={"orientation": "h", "y": 1.08, "x": 0}, margin={"t": 40, "r": 40})
 
 
@@ -262,7 +262,7 @@ def _table(c: Context, points: Points) -> None:
             ),
         },
     )
-    if text := contended_text(points.members, c.view):
+    if text := contended_text(points.members):
         st.caption(plain(text))
     if text := ties_text(points.best, points.view):
         st.caption(plain(text))

@@ -57,8 +57,8 @@ def show(c: Context) -> None:
 
 
 def _now(c: Context) -> Progress:
-    limits = c.description.get("limits")
-    return progress(_settled(c.key, c), c.leases, c.ended, c.view, now=time.time(), limits=limits)
+    limits, sharing = c.description.get("limits"), c.description.get("sharing", ())
+    return progress(_settled(c.key, c), c.leases, c.ended, c.view, now=time.time(), limits=limits, sharing=sharing)
 
 
 @st.cache_resource(max_entries=4, show_spinner=False)
@@ -87,7 +87,8 @@ def _strip(c: Context, state: str) -> None:
     _figures(found)
     if len(found.machines) > 1:
         _machines(found)
-    st.markdown("\n".join(f"- {plain(worker)}" for worker in sentences[len(sentences) - len(found.workers) :]))
+    at_devices = len(found.sharing) + len(found.workers)
+    st.markdown("\n".join(f"- {plain(sentence)}" for sentence in sentences[len(sentences) - at_devices :]))
 
 
 def _machines(found: Progress) -> None:

@@ -18,7 +18,7 @@ from workbench.report.columns import values
 from workbench.report.efficiency import efficiency_rows, efficiency_text
 from workbench.report.records import find_run
 from workbench.report.reproduce import reproduce
-from workbench.report.tables import flat, sample_rows
+from workbench.report.tables import recipe_items, sample_rows
 from workbench.report.text import describe, usage_cells
 from workbench.result import Result, carried
 
@@ -165,7 +165,7 @@ def _short(name: str, rows: list[dict[str, str]]) -> bool:
 def _settings(r: Result, began: float) -> None:
     """Show all settings of the run. `began` is its start, in seconds since 1970."""
     st.markdown("##### Configuration")
-    rows = [(name, number(value)) for name, value in flat(r.recipe) if value is not None]
+    rows = [(name, number(value)) for name, value in recipe_items(r.recipe) if value is not None]
     # In pixels, a head of 38 and rows of 35: short tables have no empty rows, long ones scroll.
     st.dataframe(pd.DataFrame(rows, columns=["setting", "value"]), hide_index=True, height=min(420, 38 + 35 * len(rows)))
     st.markdown("##### Where it comes from")

@@ -27,7 +27,6 @@ import json
 import math
 import multiprocessing
 import os
-import platform
 import random
 import signal
 import subprocess
@@ -35,7 +34,6 @@ import sys
 import tempfile
 import time
 from collections import Counter
-from importlib import metadata
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -44,11 +42,10 @@ from unittest import mock
 sys.path.insert(0, str(Path(__file__).parents[1]))
 
 import psycopg2
-from servers import Server, server
+from servers import Server, made_on, server
 
 from workbench import prices, process, training
 from workbench.ledger import HEARTBEAT_SECONDS, Ledger, Patience, leases
-from workbench.meter.host import cpu_model
 from workbench.result import Result
 from workbench.study import load
 from workbench.sweep import OVERSHOOT_SECONDS, Job, Limits, Observer, sweep
@@ -480,11 +477,9 @@ def main() -> None:
             (row["spent_seconds"] - row["budget_seconds"] for row in rows if row["budget_seconds"]), default=None
         ),
     }
-    packages = ("optuna", "sqlalchemy", "psycopg2-binary", "workbench")
     record = {
         "what": __doc__,
-        "machine": {"cpu": cpu_model(), "cpus": os.cpu_count(), "system": platform.platform()},
-        "versions": {"python": platform.python_version()} | {name: metadata.version(name) for name in packages},
+        **made_on(),
         "options": {"rounds": chosen.rounds, "away": chosen.away, "seed": chosen.seed},
         "summary": summary,
         "rows": rows,

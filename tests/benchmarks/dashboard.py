@@ -137,15 +137,15 @@ def inside(url: str) -> dict[str, Any]:
     began = time.process_time()
     points = Points.of(first.results, view)
     worked = 1000 * (time.process_time() - began)
-    drawn = figures.front(points, view)
+    drawn = figures.front(points)
     asked = {"budget": 1.0, "target": 60.0}
     return {
         "first_read_ms": round(parsed, 1),
         "next_read_ms": milliseconds(ledger.read),
         "points_ms": round(worked, 1),
-        "figure_ms": milliseconds(lambda: figures.front(points, view), 3),
+        "figure_ms": milliseconds(lambda: figures.front(points), 3),
         "figure_bytes": len(drawn.to_json()),
-        "slider_answer_ms": milliseconds(lambda: answer(points, view, **asked)),
+        "slider_answer_ms": milliseconds(lambda: answer(points, **asked)),
         "slider_picks_ms": milliseconds(lambda: picks(points, **asked)),
         "front_rows_ms": milliseconds(lambda: front_rows(points)),
         "run_rows_ms": milliseconds(lambda: run_rows(first.results, view, first.mlflow_runs), 3),

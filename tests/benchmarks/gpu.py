@@ -1,7 +1,7 @@
 """All that only a GPU can show, in one command under nine minutes: what `gpu_parts.py` lists, each part by itself.
 
-A part runs in a process of its own under a limit of time. One that fails is recorded with its error, and the rest goes on; the
-record is written after each.
+A part runs in a process of its own under a limit of time. One that fails is recorded with its error and with what it had found
+until then, and the rest goes on; the record is written after each. `--again` makes those that failed, or were left out.
 
     python tests/benchmarks/gpu.py [--out results/gpu.json] [--encoder minilm-l3] [--parts energy,engine] [--minutes 8.5]
     python tests/benchmarks/gpu.py --dry             # tries the code in minutes on a CPU; measures nothing
@@ -12,13 +12,13 @@ It needs torch (2.11 or newer), transformers (5.17 or newer), PEFT, accelerate, 
 what these bring, but neither Optuna nor MLflow. `qlora` and the 8-bit optimiser of `choices` need bitsandbytes too. For a machine
 that has these and no network, `--pack .gpu` here, and there, in a copy of the repository:
 
-    PYTHONPATH=. python3 tests/benchmarks/gpu.py --encoder .gpu/minilm-l3 --out OUT
+    PYTHONPATH=. python3 tests/benchmarks/gpu.py --encoder .gpu/minilm-l3 --out OUT/gpu.json
 
 The encoder's folder takes 35 MB (half precision) and the wheel of bitsandbytes 43 MB. Where both do not fit, they go one at a
 time: with the wheel alone
 
     python3 -m pip install --no-index --no-deps --target /tmp/site .gpu/*.whl
-    PYTHONPATH=.:/tmp/site python3 tests/benchmarks/gpu.py --parts qlora --out OUT
+    PYTHONPATH=.:/tmp/site python3 tests/benchmarks/gpu.py --parts qlora --out OUT/gpu.json
 
 adds its part to the record that is there. The sweep itself is not run on the card: a run that lacks memory is shown to end as a
 result of the loop, and that a sweep goes on after it is tested without a card.
@@ -42,8 +42,9 @@ from importlib import metadata
 from pathlib import Path
 from typing import Any
 
-from gpu_parts import CHILDREN, DRY, PARTS, Place, Size, _against, computing, offer_of
+from gpu_parts import CHILDREN, DRY, PARTS, Place, Size, _against, computing, kept, offer_of
 
+BEGAN = time.monotonic()
 RESULTS = Path(__file__).parent / "results"
 PACKAGES = ("torch", "transformers", "peft", "accelerate", "numpy", "nvidia-ml-py", "bitsandbytes", "triton")
 
@@ -64,12 +65,12 @@ def pack(folder: Path, encoder: str) -> None:
     print(f"{folder}: {size / 1e6:.0f} MB")
 
 
-def measured(name: str, seconds: float, words: list[str]) -> dict[str, Any]:
+def measured(name: str, seconds: float, folder: Path, words: list[str]) -> dict[str, Any]:
     """What a part gives, run in a process of its own; an error where it fails or takes too long."""
     began = time.monotonic()
     # A session of its own: parts start processes too, which must not outlive them on the card.
     process = subprocess.Popen(
-        [sys.executable, __file__, "--child", name, *words],
+        [sys.executable, __file__, "--child", name, "--folder", str(folder), *words],
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         text=True,
@@ -77,7 +78,9 @@ def measured(name: str, seconds: float, words: list[str]) -> dict[str, Any]:
     )
     try:
         out, told = process.communicate(timeout=seconds)
-        found = json.loads(out.splitlines()[-1]) if process.returncode == 0 else {"error": told.strip()[-2000:]}
+        found = (
+            json.loads(out.splitlines()[-1]) if process.returncode == 0 else {"error": told.strip()[-2000:] or "it said nothing"}
+        )
     except subprocess.TimeoutExpired:
         found = {"error": f"it was not done after {seconds:.0f} s"}
     except (IndexError, ValueError) as error:
@@ -86,13 +89,18 @@ def measured(name: str, seconds: float, words: list[str]) -> dict[str, Any]:
         with contextlib.suppress(ProcessLookupError):
             os.killpg(process.pid, signal.SIGKILL)
         process.communicate()
+    if "error" in found:
+        with contextlib.suppress(OSError, ValueError):
+            found["so_far"] = json.loads(kept(folder, name).read_text(encoding="utf-8"))
     return {"seconds": time.monotonic() - began, **found}
 
 
 def machine() -> dict[str, Any]:
-    """The machine and the versions on it."""
+    """The machine and the versions on it. What every part imports is read from the disk here: that is slow the first time."""
     import torch
 
+    with contextlib.suppress(ImportError):
+        import peft  # noqa: F401
     from workbench.meter import Meter, host
 
     versions = {"python": platform.python_version()}
@@ -141,6 +149,7 @@ def main() -> None:
     options.add_argument("--encoder", default="minilm-l3", help="a built-in model, or a folder")
     options.add_argument("--parts", default=",".join(PARTS), help="which, by name; others in the record stay as they are")
     options.add_argument("--minutes", type=float, default=8.5, help="for everything; what is not begun by then is left out")
+    options.add_argument("--again", action="store_true", help="only parts that the record lacks, or that failed")
     options.add_argument("--dry", action="store_true", help="a trial of the code on a CPU")
     options.add_argument("--against", type=Path, help="the record of another card")
     options.add_argument("--pack", type=Path, help="write what a machine without a network lacks into this folder")
@@ -151,7 +160,7 @@ def main() -> None:
         os.environ |= {"HF_HUB_OFFLINE": "1", "TOKENIZERS_PARALLELISM": "false"}
         size = Size(**{n: tuple(v) if isinstance(v, list) else v for n, v in json.loads(chosen.size).items()})
         part = CHILDREN[chosen.child] if chosen.child in CHILDREN else PARTS[chosen.child][0]
-        print("\n" + json.dumps(part(Place(Path(chosen.folder), chosen.encoder), size)))
+        print("\n" + json.dumps(part(Place(Path(chosen.folder), chosen.encoder, chosen.child), size)))
         return
     if chosen.pack:
         pack(chosen.pack, chosen.encoder)
@@ -167,14 +176,16 @@ def main() -> None:
         sys.exit(f"There is no GPU here ({record['machine']['gpu_absence']}). --dry tries the code.")
     if (place := Path(chosen.encoder)).is_dir():
         chosen.encoder = str(place.resolve())
-    end = time.monotonic() + 60 * chosen.minutes
-    folder = tempfile.mkdtemp()
+    end = BEGAN + 60 * chosen.minutes
+    folder = Path(tempfile.mkdtemp())
     try:
-        words = ["--folder", folder, "--encoder", chosen.encoder, "--size", json.dumps(dataclasses.asdict(size))]
+        words = ["--encoder", chosen.encoder, "--size", json.dumps(dataclasses.asdict(size))]
         for name in chosen.parts.split(","):
+            if chosen.again and "error" not in record["parts"].get(name, {"error": "it was never made"}):
+                continue
             left = end - time.monotonic()
             limit = PARTS[name][1] * (5 if chosen.dry else 1)  # processors need longer to import and to start
-            found = measured(name, min(limit, left), words) if left > 5 else {"error": "no time was left for it"}
+            found = measured(name, min(limit, left), folder, words) if left > 5 else {"error": "no time was left for it"}
             record["parts"][name] = found
             told = f"error: {found['error'].splitlines()[-1]}" if "error" in found else "done"
             print(f"{name}: {told}, {found.get('seconds', 0.0):.0f} s", file=sys.stderr, flush=True)

@@ -67,10 +67,10 @@ class Size:
     written: int = 256
     steps: int = 20
     rounds: int = 3
-    at_once: tuple[int, ...] = (1, 2, 4)
+    at_once: tuple[int, ...] = (1, 2, 3, 4)
     backend: str = "inductor"
     matrix: int = 4096
-    room: tuple[int, int] = (4 << 30, 12 << 30)
+    room: tuple[int, int] = (2 << 30, 8 << 30)
 
 
 DRY = Size("cpu", 0.6, 32, 16, 24, 1, 64, 1, 8, 24, 2, 1, (1, 2), "eager", 64, (0, 2))
@@ -81,10 +81,43 @@ DRY = Size("cpu", 0.6, 32, 16, 24, 1, 64, 1, 8, 24, 2, 1, (1, 2), "eager", 64, (
 
 @dataclass(frozen=True)
 class Place:
-    """Where a part writes, and the encoder that it trains: a built-in model's name, or a folder."""
+    """Where a part writes, and what it is given.
+
+    Attributes:
+        folder: Where it writes.
+        encoder: The encoder that it trains: a built-in model's name, or a folder.
+        part: The part's name; empty where nobody asks for what it has so far.
+    """
 
     folder: Path
     encoder: str
+    part: str = ""
+
+    def so_far(self, found: Mapping[str, Any]) -> None:
+        """Keep what the part has found until now: it is what remains of one that fails later, or takes too long."""
+        if self.part:
+            draft = self.folder / f"{self.part}.tmp"
+            draft.write_text(json.dumps(found), encoding="utf-8")
+            draft.replace(kept(self.folder, self.part))
+
+
+def kept(folder: Path, part: str) -> Path:
+    """The file of what a part has found so far."""
+    return folder / f"{part}.json"
+
+
+@contextlib.contextmanager
+def contained(found: dict[str, Any], name: str) -> Iterator[None]:
+    """An error of the block is written down in its place, and the rest goes on."""
+    try:
+        yield
+    except Exception as error:
+        found[name] = {"error": f"{type(error).__name__}: {error}"[:1000]}
+        with contextlib.suppress(ImportError):
+            import torch
+
+            if torch.cuda.is_available():
+                torch.cuda.empty_cache()
 
 
 def lora(rate: float) -> Any:
@@ -202,13 +235,18 @@ def energy(place: Place, size: Size) -> dict[str, Any]:
     """The meter's joules against power read often and integrated; the cost of its calls; two processes on one card."""
     import meter as meters
 
-    found = {}
+    found: dict[str, Any] = {}
     with metered(size) as meter:
-        found |= meters.of_card(meter, size.seconds, size.where, size.matrix)
-    with contextlib.ExitStack() as stack:
-        if size.where == "cpu":
-            meter = stack.enter_context(metered(size))
-        return found | {"calls_seconds": meters.calls(20 if size.where == "cpu" else 500)}
+        found |= {"device": meter.devices[0].name, "driver": meter.description["gpu_driver"]}
+        with contained(found, "energy"):
+            found["energy"] = meters.against_instant_power(meter, size.seconds, size.where, size.matrix)
+        place.so_far(found)
+        with contained(found, "two_processes"):
+            found["two_processes"] = meters.two_processes(meter, size.seconds, size.where, size.matrix)
+        place.so_far(found)
+        with contained(found, "calls_seconds"):
+            found["calls_seconds"] = meters.calls(20 if size.where == "cpu" else 500)
+    return found
 
 
 def peak(place: Place, size: Size) -> dict[str, Any]:
@@ -224,6 +262,7 @@ def peak(place: Place, size: Size) -> dict[str, Any]:
         taken = min(_timed(size, lambda a=a, b=b: torch.mm(a, b)) for _ in range(5))
         found[f"random_{str(dtype).rpartition('.')[2]}_flops"] = 2.0 * width**3 / taken
         del a, b
+    place.so_far(found)
     with metered(size) as meter:
         runs = [trained(writer(place, size, full(learning_rate=1e-5)), meter) for _ in range(2)]
     used = Usage.from_json(runs[-1]["phases"]["train"])  # the first run of a process compiles and chooses kernels
@@ -254,6 +293,7 @@ def precision(place: Place, size: Size) -> dict[str, Any]:
                 for kind in ("float32", "bfloat16"):
                     run = trained(reader(place, size, method, precision=kind, seed=seed), meter)
                     rows.append({"method": method.name, "seed": seed, "precision": kind, **brief(run)})
+                    place.so_far({"rows": rows})
     apart = [half["scores"]["dev_loss"] - whole["scores"]["dev_loss"] for whole, half in zip(rows[::2], rows[1::2], strict=True)]
     return {"rows": rows, "bfloat16_minus_float32_dev_loss": apart}
 
@@ -293,6 +333,7 @@ def scaling(place: Place, size: Size) -> dict[str, Any]:
                 "carried_from_cpu": None if moved is None else _against(moved.seconds, taken),
                 **{how: _against(_total(each.phases), taken) for how, each in told.items()},
             }
+            place.so_far({"device": device.name, "recipes": found})
     return {"device": device.name, "machine": dataclasses.asdict(machine), "recipes": found}
 
 
@@ -334,7 +375,9 @@ def shortage(place: Place, size: Size) -> dict[str, Any]:
     from workbench import training
     from workbench.errors import Infeasible
 
-    recipe = writer(place, size, full(learning_rate=1e-5), precision="float32")
+    # Of 190 million numbers: weights, gradients, moments, averages and the copy while these are graded take 4.5 GB, and a whole
+    # step's activations twice that. The first room does not hold the one, the second not both.
+    recipe = writer(place, _smaller(size), full(learning_rate=1e-5), precision="float32")
     found: dict[str, Any] = {}
     with metered(size) as meter:
         with _room(size, size.room[0]):
@@ -345,6 +388,7 @@ def shortage(place: Place, size: Size) -> dict[str, Any]:
                 found["none"] = {"reason": error.reason, "detail": error.detail}
             if size.where == "cuda":
                 found["allocated_after_bytes"] = torch.cuda.memory_allocated()
+        place.so_far(found)
         with _room(size, size.room[1]), mock.patch("workbench.training.memory.room", return_value=1 << 60):
             small = brief(trained(recipe, meter))  # planned as if there were plenty: the shortage itself is met
         plenty = brief(trained(recipe, meter))
@@ -389,11 +433,10 @@ def engine(place: Place, size: Size) -> dict[str, Any]:
 
     how: dict[str, Any] = {"warmup_steps": 0, "averaging": None, "epochs": 1}
     bare = _without_dropout(place)
-    wide = dataclasses.replace(size, width=min(size.width, 1024), layers=min(size.layers, 8))
     recipes = {
         "full, opinions": reader(bare, size, full(learning_rate=1e-4), **how),
         "lora, opinions": reader(bare, size, lora(1e-3), **how),
-        "lora, generation": writer(place, wide, lora(1e-4), **how),
+        "lora, generation": writer(place, _smaller(size), lora(1e-4), **how),
     }
     rows = []
     with metered(size) as meter:
@@ -406,6 +449,7 @@ def engine(place: Place, size: Size) -> dict[str, Any]:
                     taken = arms[arm]()
                     if number:  # in the first round kernels are chosen
                         rows.append({"job": name, "arm": arm, "round": number, **vars(taken)})
+                        place.so_far({"rows": rows})
     ratios: dict[str, Any] = {}
     for name in recipes:
         for arm in ("N2", "N3"):
@@ -422,6 +466,11 @@ def engine(place: Place, size: Size) -> dict[str, Any]:
     return {"over_ours": ratios, "rows": rows}
 
 
+def _smaller(size: Size) -> Size:
+    """With a language model of a fifth of the size."""
+    return dataclasses.replace(size, width=min(size.width, 1024), layers=min(size.layers, 8))
+
+
 def _without_dropout(place: Place) -> Place:
     from workbench.data import models
 
@@ -433,29 +482,32 @@ def _without_dropout(place: Place) -> Place:
                 setattr(built.config, name, 0.0)
         built.save_pretrained(folder)
         models.tokenizer(place.encoder).save_pretrained(folder)
-    return Place(place.folder, str(folder))
+    return dataclasses.replace(place, encoder=str(folder))
 
 
 def qlora(place: Place, size: Size) -> dict[str, Any]:
     """LoRA on weights in four bits against weights in 16 and 32: memory, seconds a step, and the loss."""
     import torch
 
-    found = {}
+    found: dict[str, Any] = {}
     with metered(size) as meter:
         for weights in ("float32", "bfloat16", "nf4"):
             if size.where == "cuda":
                 torch.cuda.reset_peak_memory_stats()
-            run = brief(trained(writer(place, size, lora(1e-4), weights=weights), meter))
-            found[weights] = run | ({"peak_allocated_bytes": torch.cuda.max_memory_allocated()} if size.where == "cuda" else {})
+            with contained(found, weights):  # bitsandbytes may not be there
+                run = brief(trained(writer(place, size, lora(1e-4), weights=weights), meter))
+                found[weights] = run | ({"peak_allocated_bytes": torch.cuda.max_memory_allocated()} if size.where == "cuda" else {})
+            place.so_far(found)
     return found
 
 
 def together(place: Place, size: Size) -> dict[str, Any]:
-    """Several runs at once on one card: how busy it is, what they do together, and how the meter shares its joules."""
-    found = {}
+    """Several runs at once on one card: how busy it is, what they do together, how the meter shares its joules, and how many of
+    them `--workers auto` would keep."""
+    found: dict[str, Any] = {}
     with metered(size) as meter:
         for count in size.at_once:
-            loads = [begun(place, size, "repeated") for _ in range(count)]
+            loads = begun(place, size, "repeated", count)
             whole = meter.window()
             tenants = [meter.hold(pid=load.pid) for load in loads]
             windows = [tenant.window() for tenant in tenants]
@@ -475,8 +527,23 @@ def together(place: Place, size: Size) -> dict[str, Any]:
                 "shares_j": [each.gpu_board_energy_j for each in shares],
                 "shared_by": [each.devices[0].shared_by for each in shares if each.devices],
                 "gpu_peak_memory_bytes": used.gpu_peak_memory_bytes,
+                "growth": examples / found[str(count - 1)]["examples_per_second"] if str(count - 1) in found else None,
             }
-    return found
+            place.so_far(found)
+    return found | {"auto": _kept(found)}
+
+
+def _kept(found: Mapping[str, Any]) -> int:
+    """How many workers the measured utilisation and growth would leave on the card, by the rules of `--workers auto`."""
+    from workbench.sweep import device_sharing
+
+    workers = 1
+    while (more := found.get(str(workers + 1))) and workers < device_sharing.MOST:
+        utilisation = found[str(workers)]["gpu_utilisation"]
+        if utilisation is None or utilisation >= device_sharing.ROOM_BELOW or more["growth"] < device_sharing.GROWTH:
+            break
+        workers += 1
+    return workers
 
 
 def repeated(place: Place, size: Size) -> dict[str, Any]:
@@ -490,38 +557,67 @@ def repeated(place: Place, size: Size) -> dict[str, Any]:
         print("ready", flush=True)
         sys.stdin.readline()
         began = time.perf_counter()
-        while time.perf_counter() - began < size.seconds:
+        while time.perf_counter() - began < 0.6 * size.seconds:
             *_, last = training.train(recipe, meter=meter)
             examples += last.examples
         return {"examples": examples, "seconds": time.perf_counter() - began}
 
 
 def choices(place: Place, size: Size) -> dict[str, Any]:
-    """Seconds a step in float32, in bfloat16, compiled, and with an optimiser's state in 8 bits; and after how many steps compiling
-    has paid for itself. Nothing of it is built in before this says that it gains."""
+    """Seconds a step in float32, in bfloat16, compiled, and with an optimiser's state in 8 bits; after how many steps compiling has
+    paid for itself; and what the loop itself finds about compiling where a sweep has a hundred thousand such steps ahead."""
+    from workbench.training import compiling
+
     found: dict[str, Any] = {}
     recipes = {
         "encoder, full": reader(place, size, full(learning_rate=1e-4)),
         "encoder, lora": reader(place, size, lora(1e-3)),
         "decoder, lora": writer(place, size, lora(1e-4)),
     }
-    for name, recipe in recipes.items():
-        own: dict[str, Any] = {}
-        for way, more, change in (
-            ("float32", {"precision": "float32"}, None),
-            ("bfloat16", {"precision": "bfloat16"}, None),
-            ("compiled", {"precision": "bfloat16"}, lambda of: of.model.compile(backend=size.backend, dynamic=True)),
-            ("8-bit moments", {"precision": "bfloat16"}, _eight_bits),
-        ):
-            try:
-                own[way] = _steps(dataclasses.replace(recipe, **more), size, change)
-            except Exception as error:  # what one way lacks, the others may have
-                own[way] = {"error": f"{type(error).__name__}: {error}"[:500]}
-        gain = own["bfloat16"].get("step_seconds", 0.0) - own["compiled"].get("step_seconds", float("inf"))
-        more_seconds = own["compiled"].get("first_seconds", 0.0) - own["bfloat16"].get("first_seconds", 0.0)
-        own["steps_until_compiling_pays"] = more_seconds / gain if gain > 0 else None
-        found[name] = own
+    with mock.patch.multiple(compiling, DEVICES={size.where}, BACKEND=size.backend):
+        for name, recipe in recipes.items():
+            own: dict[str, Any] = {}
+            with contained(own, "verdict"):  # first: it is to pay for all that is compiled
+                own["verdict"] = _verdict(dataclasses.replace(recipe, precision="bfloat16"), size)
+            for way, more, change in (
+                ("float32", {"precision": "float32"}, None),
+                ("bfloat16", {"precision": "bfloat16"}, None),
+                ("compiled", {"precision": "bfloat16"}, _compiled),
+                ("8-bit moments", {"precision": "bfloat16"}, _eight_bits),
+            ):
+                with contained(own, way):  # what one way lacks, the others may have
+                    own[way] = _steps(dataclasses.replace(recipe, **more), size, change)
+                place.so_far({**found, name: own})
+            if (verdict := own["verdict"]) and verdict.get("compiled_seconds") is not None:
+                gain = verdict["plain_seconds"] - verdict["compiled_seconds"]
+                own["steps_until_compiling_pays"] = verdict["cost_seconds"] / gain if gain > 0 else None
+            found[name] = own
+            place.so_far(found)
     return found
+
+
+def _compiled(of: Any) -> None:
+    """Have a model's layers compiled, as the loop does."""
+    from workbench.training import compiling
+
+    of.layers = None  # on a CPU rows are packed, and layers not compiled
+    of.compiled = compiling.Compiled(compiling._layers(of))
+
+
+def _verdict(recipe: Recipe, size: Size) -> dict[str, Any] | None:
+    """What the loop finds in a process that has compiled nothing yet, but for code that is kept on disk."""
+    import torch
+
+    from workbench import training
+    from workbench.training import compiling
+
+    torch._dynamo.reset()
+    of = training.Tuning(recipe, torch.device(size.where), None)
+    of.layers = None
+    splits = recipe.task.splits()
+    rows = of.formulation.encode(splits.train, of.processor)
+    found = compiling.choose(of, rows, len(splits.train), 1e5 if size.where == "cuda" else 1e9, {})
+    return None if found is None else found.to_json()
 
 
 def _eight_bits(of: Any) -> None:
@@ -559,17 +655,17 @@ def _steps(recipe: Recipe, size: Size, change: Callable[[Any], None] | None) -> 
 
 
 PARTS: dict[str, tuple[Callable[[Place, Size], dict[str, Any]], float]] = {
-    "energy": (energy, 60),
-    "peak": (peak, 60),
-    "precision": (precision, 70),
-    "together": (together, 110),
-    "engine": (engine, 90),
+    "energy": (energy, 70),
+    "peak": (peak, 70),
+    "together": (together, 130),
+    "choices": (choices, 150),
+    "engine": (engine, 100),
+    "precision": (precision, 80),
     "shortage": (shortage, 60),
-    "scaling": (scaling, 110),
-    "qlora": (qlora, 60),
-    "choices": (choices, 110),
+    "scaling": (scaling, 130),
+    "qlora": (qlora, 80),
 }
-"""What is measured, and the seconds after which each part is given up."""
+"""What is measured, what is least known first, and the seconds after which each part is given up."""
 
 CHILDREN = {"on_processors": on_processors, "repeated": repeated}
 """What parts start in processes of their own."""
@@ -590,10 +686,11 @@ def child(place: Place, size: Size, name: str, environment: Mapping[str, str]) -
     return done.stdout.splitlines()
 
 
-def begun(place: Place, size: Size, name: str) -> subprocess.Popen[str]:
-    """A part in a process of its own, which waits for a line before it begins."""
-    process = subprocess.Popen(_command(place, size, name), stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
-    for line in process.stdout or ():
-        if line == "ready\n":
-            return process
-    raise RuntimeError(f"{name} ended with {process.wait()} before it was ready")
+def begun(place: Place, size: Size, name: str, count: int) -> list[subprocess.Popen[str]]:
+    """A part in so many processes of its own, each of which waits for a line before it begins."""
+    pipe = subprocess.PIPE
+    processes = [subprocess.Popen(_command(place, size, name), stdin=pipe, stdout=pipe, text=True) for _ in range(count)]
+    for process in processes:
+        if not any(line == "ready\n" for line in process.stdout or ()):
+            raise RuntimeError(f"{name} ended with {process.wait()} before it was ready")
+    return processes

@@ -13,6 +13,7 @@ gpu        with a GPU only: board energy against an independent integration of i
 """
 
 import argparse
+import contextlib
 import itertools
 import json
 import os
@@ -185,8 +186,8 @@ def against_instant_power(meter: Meter, seconds: float, where: str = "cuda", siz
 
     def watch() -> None:
         while not stop.is_set():
-            value = pynvml.nvmlDeviceGetFieldValues(handle, [pynvml.NVML_FI_DEV_POWER_INSTANT])[0]
-            samples.append((time.perf_counter(), value.value.uiVal / 1e3))
+            with contextlib.suppress(pynvml.NVMLError):  # a slice of a card has no power of its own
+                samples.append((time.perf_counter(), _watts(handle)))
             stop.wait(0.02)
 
     load = _load(seconds + 2, 0.05, where, size)
@@ -208,8 +209,18 @@ def against_instant_power(meter: Meter, seconds: float, where: str = "cuda", siz
         "stated_error": measured.energy_error,
         "integrated_j": joules,
         "samples": len(samples),
-        "ratio": (measured.gpu_board_energy_j or 0.0) / joules,
+        "ratio": (measured.gpu_board_energy_j or 0.0) / joules if joules else None,
     }
+
+
+def _watts(handle: Any) -> float:
+    """Power of a board at this instant, or as the driver averages it where it tells that alone. Raises NVMLError."""
+    import pynvml
+
+    value = pynvml.nvmlDeviceGetFieldValues(handle, [pynvml.NVML_FI_DEV_POWER_INSTANT])[0]
+    if value.nvmlReturn == pynvml.NVML_SUCCESS:
+        return float(value.value.uiVal) / 1e3
+    return float(pynvml.nvmlDeviceGetPowerUsage(handle)) / 1e3
 
 
 def two_processes(meter: Meter, seconds: float, where: str = "cuda", size: int = 4096) -> dict[str, Any]:

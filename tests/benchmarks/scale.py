@@ -17,7 +17,6 @@ import argparse
 import json
 import multiprocessing
 import os
-import platform
 import random
 import statistics
 import sys
@@ -26,19 +25,17 @@ import threading
 import time
 from collections import defaultdict
 from dataclasses import replace
-from importlib import metadata
 from pathlib import Path
 from typing import Any
 
 sys.path.insert(0, str(Path(__file__).parents[1]))
 
 import sqlalchemy
-from servers import Server, server
+from servers import Server, made_on, server
 
 from workbench import Recipe, Study, choice, full, integers, loguniform, peft, prices, search
 from workbench.ledger import Ledger, Patience
 from workbench.ledger.statements import TOKEN
-from workbench.meter.host import cpu_model
 from workbench.prices import Prices
 from workbench.result import Result, spending
 from workbench.search import CheckpointForecast
@@ -345,11 +342,9 @@ def main() -> None:
             for held in chosen.held:
                 grown.append(growth(held, of, database))
                 print(json.dumps(grown[-1]), file=sys.stderr, flush=True)
-    packages = ("optuna", "sqlalchemy", "psycopg2-binary", "workbench")
     record = {
         "what": __doc__,
-        "machine": {"cpu": cpu_model(), "cpus": os.cpu_count(), "system": platform.platform()},
-        "versions": {"python": platform.python_version()} | {name: metadata.version(name) for name in packages},
+        **made_on(),
         "options": {"seconds": chosen.seconds, "run_seconds": chosen.run_seconds, "processes": chosen.processes},
         "workers": rows,
         "growth": grown,

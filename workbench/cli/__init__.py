@@ -3,11 +3,11 @@
 Data goes to standard output, everything else to standard error. Exit codes: 0 planned end, 1 no finished run, 2 usage,
 3 refused, 4 environment, 130 interrupted.
 
-    common        what several commands share
     complete      what the shell completes on Tab
     completion    `workbench completion`
     config        `workbench config`
     confirm       `workbench confirm`
+    crew          how many workers a sweep begins with: `--workers N|auto`
     dashboard     `workbench dashboard`
     data          `workbench data`
     deploy        `workbench deploy`
@@ -17,29 +17,32 @@ Data goes to standard output, everything else to standard error. Exit codes: 0 p
     forecasting   what the commands that forecast share
     forget        `workbench forget`
     front         `workbench front`
+    front_serving  `workbench front --load` and `--against`
     import_       `workbench import`
     init          `workbench init`
-    init_methods  the methods in it
     init_recommendation  the study for who had what
     init_study    the study that `workbench init DATA` writes
+    init_texts    what every study that it writes has in common, and the methods in them
     label         `workbench label`
     member        which model of a study is meant
     mlflow        `workbench mlflow`
     notebook      the MLflow notebook of a command that trains
-    options       where the value of an option comes from
+    options       where the value of an option comes from, and types of numbers
     package       `workbench package`
     plan          `workbench plan`
     platforms     `workbench platforms`
     prices        `workbench prices`
+    printing      what commands print: data, messages, tables
     progress      the lines that a sweep prints while it works
     replay        `workbench replay`
     retry         `workbench retry`
     runs          `workbench runs` and `run`
     serve         `workbench serve`
-    serving       `workbench front --load` and `--against`
+    shared_options  options that several commands have
     setup         what the commands that train share: their options and what is opened
     spending      what is asked before money is spent, and told after it
     status        `workbench status`
+    studies       the study that a command is about: its ledger and its prices
     sweep         `workbench sweep`
     terminal      letters that a terminal lacks
     up            `workbench up`
@@ -150,7 +153,7 @@ def _everywhere() -> list[click.Option]:
 
     def apply(ctx: click.Context, param: click.Parameter, value: bool) -> None:
         if value and not ctx.resilient_parsing:
-            from workbench.cli.common import messages
+            from workbench.cli.printing import messages
 
             name = "quiet" if param.name == "quiet" else "still"
             setattr(messages, name, True)

@@ -10,8 +10,7 @@ from pathlib import Path
 import click
 from click.shell_completion import CompletionItem
 
-from workbench import prices
-from workbench.cli.options import stored
+from workbench import prices, settings
 from workbench.errors import WorkbenchError
 from workbench.ledger import completion, default_url
 
@@ -88,8 +87,10 @@ def _holds_a_study(path: Path) -> bool:
 
 def _ledger(ctx: click.Context) -> str:
     """Return the ledger's URL. A wrong setting completes nothing; the command itself tells it."""
+    given: str | None = ctx.params.get("storage")
     with contextlib.suppress(WorkbenchError):
-        return stored(ctx) or default_url(Path.cwd())
+        # Click looks for no default while a command is being typed.
+        return given or str(settings.load().options.get("storage") or "") or default_url(Path.cwd())
     return ""
 
 

@@ -7,7 +7,7 @@ import sys
 import click
 from click.shell_completion import get_completion_class
 
-from workbench.cli.common import messages
+from workbench.cli.printing import messages
 
 _SHELLS = ("bash", "zsh", "fish")
 _VARIABLE = "_WORKBENCH_COMPLETE"

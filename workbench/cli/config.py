@@ -10,10 +10,12 @@ from click.core import ParameterSource
 
 from workbench import settings
 from workbench.cli import complete
-from workbench.cli.common import Table, json_option, load_study, print_json, print_table, say_next
+from workbench.cli.printing import Table, print_json, print_table, say_next
+from workbench.cli.shared_options import json_option
 from workbench.cli.sweep import sweep
 from workbench.ledger import shown  # of a server without its password
 from workbench.settings import OPTIONS
+from workbench.study import load
 
 _DEFAULTS = {"storage": "sqlite:///optuna.db", "tracking_uri": "sqlite:///mlflow.db"}
 """What an option that was left out comes to, where click does not know it."""
@@ -61,7 +63,7 @@ def _settings(study: str | None) -> Iterator[Set]:
     # do it, so the order of precedence stands in one place.
     asked = sweep.make_context("sweep", [study or "STUDY"], parent=click.get_current_context().parent)
     file = settings.load().path
-    known = load_study(study) if study else {**settings.STUDY_DEFAULTS, "stated": []}
+    known = load(study) if study else {**settings.OF_STUDIES, "stated": []}
     for name in OPTIONS:
         value, source = asked.params[name], asked.get_parameter_source(name)
         if name in _DEFAULTS:

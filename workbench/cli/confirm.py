@@ -9,10 +9,10 @@ from typing import TYPE_CHECKING, NoReturn
 
 import click
 
-from workbench.cli.common import messages, waiting, warn_if_busy
-from workbench.cli.forecasting import forecaster_of
+from workbench.cli.forecasting import forecaster_of, warn_if_busy
 from workbench.cli.notebook import end_notebook
 from workbench.cli.options import Whole, gathered
+from workbench.cli.printing import messages, waiting
 from workbench.cli.progress import Progress
 from workbench.cli.setup import (
     Measured,
@@ -31,7 +31,7 @@ from workbench.estimate import Estimate
 from workbench.front.members import pareto_front
 from workbench.front.objectives import View
 from workbench.ledger import Ledger
-from workbench.quantities import dollars, duration
+from workbench.quantities import dollars, duration, many
 from workbench.result import Result
 from workbench.result.outdated import outdated_text
 from workbench.sweep import Account, expected, left, longest, nothing_fits, replicates
@@ -190,18 +190,17 @@ def _tell(planned: _Plan, view: View) -> Estimate | None:
     """Say what is to be done and what it is likely to take. Return the US$; None where unknown."""
     plan, results = planned.left, planned.results
     if planned.ungraded and not plan:
-        many = len(planned.ungraded)
-        messages.print(f"{many} member{'' if many == 1 else 's'} of the front that no seed changes to grade on the test split.")
+        members = many(len(planned.ungraded), "member")
+        messages.print(f"{members} of the front that no seed changes to grade on the test split.")
         return None
     likely = expected(plan, results, view)
     usd = None if likely is None else likely.cost("usd_compute")
-    members = len({each.member.recipe_id for each in plan})
-    count = len(longest(plan))
+    members = many(len({each.member.recipe_id for each in plan}), "member")
+    runs = many(len(longest(plan)), "run")
     taken = "how long they take is unknown"
     if usd is not None and likely is not None:
         taken = f"about {dollars(usd.value)} and {duration(likely.seconds.value)}, by what the same runs took with the first seed"
-    runs = f"{count} run{'' if count == 1 else 's'}"
-    messages.print(f"{members} member{'' if members == 1 else 's'} of the front to confirm by {runs} with new seeds: {taken}.")
+    messages.print(f"{members} of the front to confirm by {runs} with new seeds: {taken}.")
     # The same recipe takes about the same with another
     # seed; a factor of 2 leaves room for a busier machine.
     return None if usd is None else Estimate.within(usd.value, 2.0, "measured")

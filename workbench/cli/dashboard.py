@@ -7,7 +7,6 @@ import importlib
 import json
 import os
 import re
-import socket
 import sys
 import threading
 import webbrowser
@@ -19,13 +18,13 @@ from urllib.parse import urlsplit
 
 import click
 
-from workbench.cli.common import LOOPBACK, ledger_url, listening_options, messages, open_ledger, storage_option, tracking_option
 from workbench.cli.options import gathered
+from workbench.cli.printing import messages
+from workbench.cli.shared_options import LOOPBACK, listening_options, storage_option, tracking_option
+from workbench.cli.studies import ledger_url, open_ledger
 from workbench.errors import EnvironmentFault, UsageError, WorkbenchError
 from workbench.ledger import shown
-
-EVERYWHERE = ("0.0.0.0", "::")  # noqa: S104
-"""Addresses that mean all addresses of this machine."""
+from workbench.process import EVERYWHERE, check_port, reached_at
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -61,7 +60,7 @@ class DashboardOptions:
 @click.option(
     "--public-url",
     metavar="URL",
-    callback=lambda ctx, param, value: None if value is None else public_address(value),
+    callback=lambda ctx, param, value: None if value is None else _public_address(value),
     help="Where a reverse proxy shows it, as https://bench.example.org/path/: pages from elsewhere are refused.",
 )
 @tracking_option
@@ -85,9 +84,9 @@ def dashboard(asked: DashboardOptions) -> None:
         messages.print(
             f"Listening on {asked.host}: everyone who reaches this machine there sees your runs.", style="yellow", markup=False
         )
-    _refuse_if_taken(asked.host, asked.port)
+    check_port(asked.host, asked.port)
     base = urlsplit(asked.public_url or "").path.rstrip("/")
-    address = f"http://{shown_host(asked.host)}:{asked.port}{base and f'{base}/'}"
+    address = f"http://{reached_at(asked.host)}:{asked.port}{base and f'{base}/'}"
     outside = f"{asked.public_url}, by its proxy; here {address}" if asked.public_url else address
     messages.print(f"Dashboard: {outside} (ledger {shown(ledger_url(asked.storage))}). Ctrl-C ends it.", markup=False)
     import streamlit
@@ -107,7 +106,7 @@ def dashboard(asked: DashboardOptions) -> None:
     )
 
 
-def public_address(url: str) -> str:
+def _public_address(url: str) -> str:
     """The address at which a proxy shows the dashboard, ending in `/`. Raises UsageError where it is none."""
     try:
         parts = urlsplit(url)
@@ -222,7 +221,7 @@ def settings(host: str, port: int, public_url: str | None = None) -> dict[str, o
         "server.enableXsrfProtection": True,
         # The app does not change while it is served, so there is nothing to watch.
         "server.fileWatcherType": "none",
-        "browser.serverAddress": shown_host(host),
+        "browser.serverAddress": reached_at(host),
         "browser.serverPort": port,
         "browser.gatherUsageStats": False,
         "client.toolbarMode": "viewer",
@@ -232,22 +231,3 @@ def settings(host: str, port: int, public_url: str | None = None) -> dict[str, o
         "theme.dark.primaryColor": "#56B4E9",
         "runner.magicEnabled": False,  # or it shows every text that stands alone in the script
     }
-
-
-def shown_host(host: str) -> str:
-    """The host as an address names it."""
-    return "127.0.0.1" if host in EVERYWHERE else f"[{host}]" if ":" in host else host
-
-
-def _refuse_if_taken(host: str, port: int) -> None:
-    """Say what to do before Streamlit says that the port is taken."""
-    family = socket.AF_INET6 if ":" in host else socket.AF_INET
-    with socket.socket(family, socket.SOCK_STREAM) as probe:
-        # Otherwise the port of a server that has just ended counts as taken for another minute.
-        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        try:
-            probe.bind((host, port))
-        except OSError as error:
-            raise EnvironmentFault(
-                f"{host}:{port} cannot be listened on: {error.strerror}. Choose another one with --port."
-            ) from error

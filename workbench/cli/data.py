@@ -8,19 +8,11 @@ from typing import Any
 import click
 
 from workbench.cli import complete
-from workbench.cli.common import (
-    Table,
-    console,
-    json_option,
-    load_study,
-    messages,
-    print_json,
-    print_table,
-    say_next,
-    waiting,
-)
+from workbench.cli.printing import Table, console, messages, print_json, print_table, say_next, waiting
+from workbench.cli.shared_options import json_option
 from workbench.quality import Card, cards, words
 from workbench.quantities import many
+from workbench.study import load
 
 SHOWN = 10
 """Rows of a kind that are shown; `--json` has all."""
@@ -39,7 +31,7 @@ def data(study: str, as_json: bool) -> None:
     lose a part, the balance of classes, groups, near-duplicates within and across splits, and an
     estimate of label noise with the rows whose labels are likely wrong. Nothing is written.
     """
-    loaded = load_study(study)
+    loaded = load(study)
     with waiting("Reading the data …") as told:
         found = list(cards(loaded, told))
     if as_json:

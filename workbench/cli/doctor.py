@@ -4,10 +4,13 @@ from __future__ import annotations
 
 import dataclasses
 import sys
+from pathlib import Path
 
 import click
 
-from workbench.cli.common import console, json_option, ledger_url, print_json, say_next, storage_option, tracking_option, waiting
+from workbench.cli.printing import console, print_json, say_next, waiting
+from workbench.cli.shared_options import json_option, storage_option, tracking_option
+from workbench.cli.studies import ledger_url
 from workbench.health import examine
 from workbench.tracking import default_uri
 
@@ -20,8 +23,6 @@ _MARKS = {"ok": "[green]ok  [/green]", "note": "[yellow]note[/yellow]", "fail": 
 @json_option
 def doctor(storage: str | None, tracking_uri: str | None, as_json: bool) -> None:
     """Show what this machine has (GPU, meters, stores, versions), and what to mend."""
-    from pathlib import Path
-
     with waiting("Looking around …"):
         findings = examine(ledger_url(storage), tracking_uri or default_uri(Path.cwd()), Path.cwd())
     if as_json:

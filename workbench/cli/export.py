@@ -14,7 +14,9 @@ import click
 
 from workbench import figures
 from workbench.cli import complete
-from workbench.cli.common import messages, open_ledger, price_options, reading, say_next, storage_option, view_of, writing
+from workbench.cli.printing import messages, reading, say_next, writing
+from workbench.cli.shared_options import price_options, storage_option
+from workbench.cli.studies import open_ledger, view_of
 from workbench.errors import UsageError
 from workbench.front.objectives import View
 from workbench.front.points import Points
@@ -61,7 +63,7 @@ def export(study: str, kind: str, output: Path | None, platform: str | None, lab
 def _written(ledger: Ledger, view: View, kind: str) -> bytes:
     results = ledger.results(running=True)
     if kind == "html":
-        return figures.html(figures.front(Points.of(results, view), view, title=ledger.description["question"])).encode()
+        return figures.html(figures.front(Points.of(results, view), title=ledger.description["question"])).encode()
     rows = result_rows(results, view, ledger.mlflow_runs)
     if kind == "json":
         return (json.dumps(rows, indent=1, ensure_ascii=False) + "\n").encode()

@@ -10,12 +10,14 @@ from pathlib import Path
 import click
 
 from workbench.cli import complete
-from workbench.cli.common import json_option, load_study, messages, print_json, print_text, say_next, tracking_option, waiting
+from workbench.cli.printing import messages, print_json, print_text, say_next, waiting
+from workbench.cli.shared_options import json_option, tracking_option
 from workbench.data import answers
 from workbench.errors import UsageError
 from workbench.quantities import many
 from workbench.report import in_use
 from workbench.serving import bundle, registry
+from workbench.study import load
 from workbench.sweep import to_label
 from workbench.tasks import Task
 from workbench.tasks.classification import Classification
@@ -50,7 +52,7 @@ def feedback(file: Path, name: str | None, log: Path | None, study: str | None, 
     FILE is CSV, TSV, JSON or JSON lines with the columns id and label: the id that a row of a request had, else its request's
     with the row's place, as 0f3c2a1b9d4e/0. Answers are kept beside the log, and the same one may come again.
     """
-    task = None if study is None else to_label.task_of(load_study(study))  # a wrong one is told before anything is kept
+    task = None if study is None else to_label.task_of(load(study))  # a wrong one is told before anything is kept
     known = given.read(file)
     place = log or history.find(name)
     found, before = history.read(place), given.load(place)

@@ -4,16 +4,21 @@ from __future__ import annotations
 
 import contextlib
 import json
-from collections.abc import Callable, Sequence
+import os
+import time
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Any
 
-from workbench.cli.common import ledger_url, messages
+from workbench import process
+from workbench.cli.printing import messages
+from workbench.cli.studies import ledger_url
 from workbench.errors import EnvironmentFault, UsageError
 from workbench.forecast import Calibration, Forecaster, Terms, calibration, trials_within
 from workbench.ledger import Ledger
+from workbench.meter import host
 from workbench.prices import Offer, Prices
-from workbench.quantities import dollars, duration
+from workbench.quantities import banded, dollars, duration, many
 from workbench.result import labels_bought, spent_usd
 from workbench.search.spread import every
 from workbench.space import Uniform
@@ -30,6 +35,11 @@ CALIBRATION = calibration.FILE
 
 UNBOUNDED_RUNS = 100
 """How many runs are forecast of a sweep that nothing bounds."""
+
+_BUSY_SHARE = 0.25
+"""The share of the CPUs in use from which a machine is busy. With one CPU of two in use by others,
+a run on both can take many times as long.
+"""
 
 
 def forecaster_of(study: Study, storage: str | None, results: Sequence[Result] | None = None) -> Forecaster:
@@ -56,13 +66,13 @@ def expectation(taken: CostForecast | None, runs: int, offer: Offer, *, more: bo
 
     `taken` is what `forecast.of_runs` says of them at the offer. With `more` they are told as further runs.
     """
-    count = f"{runs} more run{'' if runs == 1 else 's'}" if more else f"{runs} run{'' if runs == 1 else 's'} of this study"
+    count = many(runs, "more run") if more else f"{many(runs, 'run')} of this study"
     if taken is None:
         return f"What {count} will take is unknown."
-    usd = "an unknown sum" if taken.usd is None else banded(taken.usd, dollars)
+    usd = "an unknown sum" if taken.usd is None else banded(taken.usd, dollars, basis=False)
     where = f" on {offer.name}" if taken.carried else ""
     verb = "is" if runs == 1 else "are"
-    return f"{count} {verb} forecast to take {banded(taken.seconds, duration)} and {usd}{where}, {basis_of(taken)}."
+    return f"{count} {verb} forecast to take {banded(taken.seconds, duration, basis=False)} and {usd}{where}, {basis_of(taken)}."
 
 
 def budget_text(taken: CostForecast | None, runs: int, bounds: Sequence[Bound]) -> str:
@@ -89,19 +99,14 @@ def budget_text(taken: CostForecast | None, runs: int, bounds: Sequence[Bound]) 
         return ""
     count = share * runs
     left = f"What is left of {bound.words(bound.most)}" if bound.spent else f"The budget of {bound.words(bound.most)}"
-    many = f"about {count:.0f} of them" if count >= 1.5 else "about one of them" if count >= 0.75 else "less than one of them"
-    return f"{left} is spent sooner: it pays for {many}, run whole."
+    buys = f"about {count:.0f} of them" if count >= 1.5 else "about one of them" if count >= 0.75 else "less than one of them"
+    return f"{left} is spent sooner: it pays for {buys}, run whole."
 
 
 def basis_of(taken: CostForecast) -> str:
     """Return the basis of the seconds, with `scaled` beside it where they were carried over to another machine."""
     basis = taken.seconds.basis
     return f"{basis}, scaled" if taken.carried and basis != "scaled" else basis
-
-
-def banded(estimate: Estimate, write: Callable[[float], str]) -> str:
-    """Write an estimate with its band: `12 min 30 s (4 min 00 s to 40 min 00 s)`."""
-    return f"{write(estimate.value)} ({write(estimate.low)} to {write(estimate.high)})"
 
 
 def band(of: Estimate) -> str:
@@ -183,3 +188,27 @@ def results_of(study: Study, storage: str | None) -> list[Result]:
     with contextlib.suppress(UsageError, EnvironmentFault):
         return Ledger.find(study.name, ledger_url(storage), study=study).results()
     return []
+
+
+def warn_if_busy() -> bool:
+    """Return whether others use this machine's processors now, and say then that times may come out too long.
+
+    The load average covers the last minute, in which another sweep may have ended. Where it is high, the processors are
+    looked at for half a second.
+    """
+    cpus = process.cpus()
+    load = os.getloadavg()[0] if hasattr(os, "getloadavg") else 0.0
+    # The load alone still counts a sweep that has just
+    # ended: the machine was then called busy for a minute.
+    if load > _BUSY_SHARE * cpus and _cpus_in_use() > _BUSY_SHARE * cpus:
+        text = f"This machine is busy (load {load:.1f} on {cpus} CPUs): times can come out many times too long."
+        messages.print(text, style="yellow", markup=False)
+        return True
+    return False
+
+
+def _cpus_in_use() -> float:
+    """Return how many CPUs of this machine are busy during the next half second."""
+    began, busy = time.perf_counter(), host.cpu_time().busy_s
+    time.sleep(0.5)
+    return (host.cpu_time().busy_s - busy) / (time.perf_counter() - began)

@@ -13,29 +13,17 @@ import click
 
 from workbench import tracking
 from workbench.cli import complete
-from workbench.cli.common import (
-    Table,
-    console,
-    json_option,
-    ledger_url,
-    load_study,
-    messages,
-    print_json,
-    print_table,
-    reading,
-    shared_states,
-    states_option,
-    storage_option,
-    tracking_option,
-)
 from workbench.cli.options import gathered
+from workbench.cli.printing import Table, console, messages, print_json, print_table, reading
+from workbench.cli.shared_options import json_option, states_option, storage_option, tracking_option
+from workbench.cli.studies import ledger_url, shared_states
 from workbench.data import answers
 from workbench.errors import Refused, UsageError
 from workbench.ledger import Ledger, forgetting
 from workbench.quantities import many
 from workbench.report.text import describe
 from workbench.serving.registry import Registry
-from workbench.study import Study
+from workbench.study import Study, load
 from workbench.study.tasks import largest_tasks
 from workbench.sweep import Unwritten
 from workbench.sweep.forgetting import (
@@ -84,7 +72,7 @@ class ForgetOptions:
 @states_option
 @json_option
 @gathered(ForgetOptions)
-def forget(options: ForgetOptions) -> None:
+def forget(asked: ForgetOptions) -> None:
     """Say which results of the file STUDY used an example, and drop its text from what is kept here.
 
     Samples that hold it (--log-samples) go from the ledger and from MLflow's artifacts on this machine; a SQLite ledger is written
@@ -93,39 +81,39 @@ def forget(options: ForgetOptions) -> None:
     it still are named. Run it before you take the example out of the file: afterwards it cannot be known who used it. Again does no
     harm.
     """
-    wanted = Wanted(options.example, options.text)
-    study, url = load_study(options.study), ledger_url(options.storage)
+    wanted = Wanted(asked.example, asked.text)
+    study, url = load(asked.study), ledger_url(asked.storage)
     with reading():
         swept = Ledger.holds(study.name, url)
-        ledger = Ledger.find(study.name, url, path=options.study, study=study) if swept else None
+        ledger = Ledger.find(study.name, url, path=asked.study, study=study) if swept else None
         if ledger is not None and ledger.leases():
             raise Refused("a sweep of this study is at work, and keeps what it reads. Stop it first (Ctrl-C), then forget.")
         found = held(study, wanted)
         results = ledger.results() if ledger else []
         used, lost = uses(study, results, wanted), unknown(study, results)
     if not found and not results:
-        raise UsageError(f"no example of {options.study} is meant by that, and it has no results. Look at `workbench data`.")
-    folder, shared = Path.cwd() / ".workbench" / study.name, shared_states(options.states, study.name)
+        raise UsageError(f"no example of {asked.study} is meant by that, and it has no results. Look at `workbench data`.")
+    folder, shared = Path.cwd() / ".workbench" / study.name, shared_states(asked.states, study.name)
     there = shared_weights_of(shared, used) if shared else []
     with reading():
         parents, needed = parents_of(study, results, wanted)
-        holders = [*map(str, needed), *map(str, files_with(texts_of(study, wanted), _files(options.study, study)))]
+        holders = [*map(str, needed), *map(str, files_with(texts_of(study, wanted), _files(asked.study, study)))]
     learned = {use.result.recipe_id for use in used if use.learned}
     if learned and ledger is not None and ledger.mlflow_runs:
-        holders += Registry(options.tracking_uri or default_uri(Path.cwd())).of_recipes(learned)
+        holders += Registry(asked.tracking_uri or default_uri(Path.cwd())).of_recipes(learned)
     record: dict[str, Any] = {
         "study": study.name,
         "examples": found,
         "results": [_row(use) for use in used],
         "unknown": [result.trial for result in lost],
-        **_dropped(url, options.tracking_uri or default_uri(Path.cwd()), wanted),
+        **_dropped(url, asked.tracking_uri or default_uri(Path.cwd()), wanted),
         "weights": [str(path) for path in (*weights_of(folder, used), *parents)]
         + [f"{shared.shown}/{name}" for name in there if shared],
         "held_by": holders,
-        "weights_deleted": options.weights,
+        "weights_deleted": asked.weights,
         "beyond": [],
     }
-    if options.weights:
+    if asked.weights:
         for path in weights_of(folder, used):
             path.unlink(missing_ok=True)
         for path in parents:
@@ -133,8 +121,8 @@ def forget(options: ForgetOptions) -> None:
         for name in there:
             if shared is not None:
                 shared.drop(name)
-    record["beyond"] = _beyond(study, folder, record.pop("unreached"))
-    if options.as_json:
+    record["beyond"] = _beyond(folder, record.pop("unreached"))
+    if asked.as_json:
         print_json(record)
     else:
         _show(record, used, lost)
@@ -176,7 +164,7 @@ def _names(url: str) -> list[str]:
         return []
 
 
-def _beyond(study: Study, folder: Path, unreached: Sequence[str]) -> list[str]:
+def _beyond(folder: Path, unreached: Sequence[str]) -> list[str]:
     more = [f"Artifacts that are not files here were not reached: {place}." for place in unreached]
     if Unwritten(folder):
         more.append(f"Results wait in {folder / 'unwritten'} for a ledger that was away; sweep again, then forget again.")

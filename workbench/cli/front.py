@@ -12,45 +12,26 @@ import click
 
 from workbench import figures
 from workbench.cli import complete
-from workbench.cli.common import (
-    NUMBER,
-    POSITIVE,
-    Table,
-    json_option,
-    limit_flags,
-    messages,
-    open_ledger,
-    price_options,
-    print_json,
-    print_table,
-    print_text,
-    reading,
-    retry_command,
-    say_next,
-    storage_option,
-    study_path,
-    tell_inputs,
-    typed_name,
-    view_of,
-    writing,
-)
 from workbench.cli.forecasting import kept_calibration
-from workbench.cli.options import Whole, gathered
-from workbench.cli.serving import rival_of, show_serving
-from workbench.front.confirmed import Confirmed, confirmations, confirmed_front, corrected_points
+from workbench.cli.front_serving import rival_of, show_serving
+from workbench.cli.options import NUMBER, POSITIVE, Whole, gathered
+from workbench.cli.printing import Table, messages, print_json, print_table, print_text, reading, say_next, writing
+from workbench.cli.shared_options import json_option, price_options, storage_option
+from workbench.cli.studies import limit_flags, open_ledger, retry_command, study_path, tell_inputs, typed_name, view_of
+from workbench.front.confirmed import Confirmed
 from workbench.front.members import pareto_front
 from workbench.front.objectives import View
 from workbench.front.points import Points
 from workbench.front.serving import Load
+from workbench.ledger import Ledger
 from workbench.quantities import dollars, number
 from workbench.report import answers
 from workbench.report.answers import answer, contended_text, cost_cells, score_text, ties_text
 from workbench.report.caveats import doubts, redaction_text
 from workbench.report.columns import COLUMNS, POINT, cells
-from workbench.report.efficiency import efficiency_record
 from workbench.report.records import front_record
 from workbench.report.text import plain_score
-from workbench.result import COSTS, Result, by_run, carried, current, originals
+from workbench.result import COSTS, Result, by_run, carried, current
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -104,39 +85,45 @@ class FrontOptions:
 @storage_option
 @json_option
 @gathered(FrontOptions)
-def front(options: FrontOptions) -> None:
+def front(asked: FrontOptions) -> None:
     """Show the front of STUDY (a study file, or its name), and the answer to its question.
 
     Every checkpoint is a point: a model that could be deployed. Its cost is what making it alone would cost. With another
     --platform every run is priced again: as measured on the same device, carried over by stated ratios to another, with a band.
     """
     with reading():
-        ledger = open_ledger(options.study, options.storage)
+        ledger = open_ledger(asked.study, asked.storage)
         results, forms = ledger.results(), ledger.forms
-    view = replace(view_of(ledger.description, options.platform, options.label_usd), billed=options.billed)
-    view = view.amortized_over(options.adopted, results) if options.adopted else view
-    rival = rival_of(results, view, options.against)
-    if options.html or not options.as_json:
-        points = Points.of(results, view)
-        # The figure has one axis of cost: a budget in US$ can be drawn only where that is its unit.
-        budget = options.budget_usd if view.minimize[0] == "usd" else None
-        picks = answers.picks(points, budget=budget, target=options.target)
-    if options.html:
-        drawn = figures.front(points, view, title=ledger.description["question"])
-        with writing(options.html):
-            figures.write_html(figures.mark(drawn, points, budget=budget, target=options.target, picks=picks), options.html)
-        messages.print(f"The front is drawn in {options.html}.", markup=False)
-    if options.as_json:
-        load = Load(options.load_per_second, rival)
-        wanted = {"budget_usd": options.budget_usd, "target": options.target}
-        record = front_record(ledger.name, results, view, **wanted, load=load, forms=forms)
-        print_json(record | {"efficiency": efficiency_record(results, kept_calibration())})
+    view = replace(view_of(ledger.description, asked.platform, asked.label_usd), billed=asked.billed)
+    view = view.amortized_over(asked.adopted, results) if asked.adopted else view
+    points, rival = Points.of(results, view), rival_of(results, view, asked.against)
+    # The figure has one axis of cost: a budget in US$ can be drawn only where that is its unit.
+    budget = asked.budget_usd if view.minimize[0] == "usd" else None
+    picks = answers.picks(points, budget=budget, target=asked.target)
+    if asked.html:
+        drawn = figures.front(points, title=ledger.description["question"])
+        with writing(asked.html):
+            figures.write_html(figures.mark(drawn, points, budget=budget, target=asked.target, picks=picks), asked.html)
+        messages.print(f"The front is drawn in {asked.html}.", markup=False)
+    if asked.as_json:
+        print_json(
+            front_record(
+                ledger.name,
+                results,
+                view,
+                budget_usd=asked.budget_usd,
+                target=asked.target,
+                load=Load(asked.load_per_second, rival),
+                forms=forms,
+                calibration=kept_calibration(),
+            )
+        )
     else:
-        show_front(results, view, everything=options.everything, scores=options.scores)
-        if rival is not None and (options.load_per_second or options.against):
-            show_serving(results, view, Load(options.load_per_second, rival), forms)
-        print_text(answer(points, view, budget_usd=options.budget_usd, target=options.target))
-        _explain(results, view)
+        show_front(points, everything=asked.everything, scores=asked.scores)
+        if rival is not None and (asked.load_per_second or asked.against):
+            show_serving(results, view, Load(asked.load_per_second, rival), forms)
+        print_text(answer(points, budget_usd=asked.budget_usd, target=asked.target))
+        _explain(results, points)
         tell_doubts(results, view, ledger.description["grading"])
         if text := redaction_text(results):
             messages.print(text, style="dim", markup=False)
@@ -144,10 +131,9 @@ def front(options: FrontOptions) -> None:
         if ledger.ended:
             messages.print(f"The last {ledger.ended['what']} ended: {ledger.ended['reason']}.", style="dim", markup=False)
         # What was asked for does not exist yet: only more runs can help.
-        wanting = (options.target is not None or options.budget_usd is not None) and not picks
-        limits = ledger.description["limits"]
-        _say_next(results, view, typed_name(ledger, options.study), study_path(ledger), limits, wanting)
-    if not pareto_front(results, view):
+        wanting = (asked.target is not None or asked.budget_usd is not None) and not picks
+        _say_next(ledger, results, points, typed_name(ledger, asked.study), wanting)
+    if all(map(view.unmet, points.found)):  # nothing is on the front
         sys.exit(1)
 
 
@@ -157,11 +143,11 @@ def tell_doubts(results: Sequence[Result], view: View, grading: Mapping[str, Any
         messages.print(line, style="yellow", markup=False)
 
 
-def _say_next(results: Sequence[Result], view: View, name: str, path: str | None, limits: Mapping[str, Any], wanting: bool) -> None:
+def _say_next(ledger: Ledger, results: Sequence[Result], points: Points, name: str, wanting: bool) -> None:
     """Say what comes next: what was released to be tried again; a sweep where there is nothing yet, or nothing that was
     wanted; then confirming; then the runs.
     """
-    members = pareto_front(results, view)
+    members, path, limits = pareto_front(points.found, points.view), study_path(ledger), ledger.description["limits"]
     released = [segments[-1] for segments in by_run(current(results)).values() if segments[-1].retry]
     if path and released:
         say_next(retry_command(path, released, limits))
@@ -170,20 +156,19 @@ def _say_next(results: Sequence[Result], view: View, name: str, path: str | None
     elif path and (wanting or not members):
         flags = limit_flags(limits)
         say_next(f"`workbench sweep {path}`" + (f" with a higher limit than{flags}" if flags else ""))
-    elif path and any(r.recipe_id not in confirmations(results, view) for r in members):
+    elif path and any(r.recipe_id not in points.confirmed for r in members):
         say_next(f"`workbench confirm {path}`: new seeds show how much of this was luck")
     else:
         say_next(f"`workbench runs {name}`")
 
 
-def _explain(results: Sequence[Result], view: View) -> None:
+def _explain(results: Sequence[Result], points: Points) -> None:
     """Say what the dollars shown are, where they are not simply what was measured at this price."""
+    view, made = points.view, len(points.found) + points.unknown
     explain_costs(results, view)
-    points = [r for r in originals(results) if r.status == "complete"]
     # A front of fewer points than were made would otherwise look like the whole of it.
-    unknown = sum(view.coordinates(r) is None for r in points)
-    if unknown:
-        text = f"{unknown} of {len(points)} points have no known cost on {view.offer.name}, and are left out."
+    if points.unknown:
+        text = f"{points.unknown} of {made} points have no known cost on {view.offer.name}, and are left out."
         messages.print(text, style="yellow", markup=False)
     if view.adopted:
         share = None if view.sweep_usd is None else view.sweep_usd / view.adopted
@@ -191,13 +176,13 @@ def _explain(results: Sequence[Result], view: View) -> None:
         messages.print(text, style="dim", markup=False)
 
 
-def show_front(results: Sequence[Result], view: View, *, everything: bool = False, scores: bool = False) -> None:
+def show_front(points: Points, *, everything: bool = False, scores: bool = False) -> None:
     """Print the front as a table, cheapest first; with `everything` the dominated points too, with `scores` all that each scored.
 
     Scores that the study bounds are always shown.
     """
-    members, of = confirmed_front(results, view), confirmations(results, view)
-    shown = [r for r in results if view.coordinates(r) is not None] if everything else members
+    view, of = points.view, points.confirmed
+    shown = points.found if everything else points.members
     if not shown:
         return
     shown = sorted(shown, key=lambda r: (view.cost(r, view.minimize[0]) or 0.0, r.number or 0))
@@ -220,15 +205,15 @@ def show_front(results: Sequence[Result], view: View, *, everything: bool = Fals
         row += [plain_score(r.scores[name]) if name in r.scores else "" for name in beside]
         row += cost_cells(view, r, [*dict.fromkeys((*view.minimize, "seconds"))])
         row += _confirmation(of.get(r.recipe_id), of) if of else []
-        table.add_row(*row, *([_standing(r, members, view)] if everything else []))
+        table.add_row(*row, *([_standing(r, points)] if everything else []))
     print_table(table)
-    ties = ties_text(pareto_front(corrected_points(results, view), view), view)
+    ties = ties_text(points.best, view)
     if ties:
         print_text(ties)
-    for r in pareto_front(results, view):
+    for r in pareto_front(points.found, view):
         # A member of the sweep's front that vanished after
         # a confirmation is named, or it would look lost.
-        if r not in members:
+        if not points.on_front(r):
             why = "no new seed could be trained"
             if r.recipe_id in of:
                 now, before = of[r.recipe_id].score.mean, r.scores[view.maximize]
@@ -236,10 +221,10 @@ def show_front(results: Sequence[Result], view: View, *, everything: bool = Fals
             print_text(f"No longer on the front: trial {r.trial} at {number(r.epochs)} epochs; {why}.")
 
 
-def _standing(r: Result, members: Sequence[Result], view: View) -> str:
+def _standing(r: Result, points: Points) -> str:
     """Return whether a point is on the front: `*`; or which bound of the study it does not keep."""
-    unmet = ", ".join(f"{name} {r.scores[name]:.1f}" if name in r.scores else f"no {name}" for name in view.unmet(r))
-    return f"not met: {unmet}" if unmet else "*" if r in members else ""
+    unmet = ", ".join(f"{name} {r.scores[name]:.1f}" if name in r.scores else f"no {name}" for name in points.view.unmet(r))
+    return f"not met: {unmet}" if unmet else "*" if points.on_front(r) else ""
 
 
 def _confirmation(known: Confirmed | None, of: Mapping[str, Confirmed]) -> list[str]:
@@ -255,7 +240,7 @@ def _confirmation(known: Confirmed | None, of: Mapping[str, Confirmed]) -> list[
 
 def explain_costs(results: Sequence[Result], view: View) -> None:
     """Say what dollars and seconds are where they are not as measured: carried over to the view's machine, or contended."""
-    if text := contended_text(results, view):
+    if text := contended_text(results):
         messages.print(text, style="dim", markup=False)
     found = [each for r in results if (each := carried(r, view.offer)) is not None]
     for note in sorted({each.note for each in found if each.basis == "scaled"}):

@@ -6,7 +6,9 @@ from pathlib import Path
 
 import click
 
-from workbench.cli.common import ledger_url, messages, say_next, storage_option, waiting
+from workbench.cli.printing import messages, say_next, waiting
+from workbench.cli.shared_options import storage_option
+from workbench.cli.studies import ledger_url
 from workbench.imports import peft_comparison
 from workbench.ledger import Ledger
 

@@ -7,19 +7,16 @@ from pathlib import Path
 
 import click
 
-from workbench.cli.common import messages, say_next, waiting
 from workbench.cli.init_study import TASKS, study_text
+from workbench.cli.init_texts import HEAD, end
+from workbench.cli.printing import messages, say_next, waiting
 from workbench.data.files import TABLE_SUFFIXES, suffix_of
 from workbench.data.forms import BUILT_IN
 from workbench.errors import DataError, UsageError
 
-STUDY = '''"""Which small encoder, tuned how and on how many labels, answers my questions best per dollar?"""
+STUDY = f'''"""Which small encoder, tuned how and on how many labels, answers my questions best per dollar?"""
 
-# This file is the whole study. Put a value to fix a setting, a distribution to search it:
-#     choice(a, b, c)    uniform(low, high)    loguniform(low, high)    integers(low, high)
-# The first line above is the question that the sweep answers. `workbench plan FILE` says what it will take, before
-# anything is spent; `workbench sweep FILE` runs it; the same command again continues it.
-
+{HEAD}
 from workbench import Recipe, Study, bitfit, choice, full, loguniform, peft
 from workbench.tasks import question_answering
 
@@ -44,13 +41,7 @@ study = Study(
         batch_size=4,
     ),
     maximize="f1",  # a score of the task; of questions "f1" or "exact_match"
-    minimize="usd",  # or "usd_compute", "labels", "seconds", "energy_j", "grams_co2e", or a tuple of them
-    trials=6,  # runs in all; --trials says otherwise
-    # label_usd=0.05,        # what a label costs you: then labels are on every bill
-    # max_usd=1.00,          # what the sweep may spend in all
-    # platform="aws:g5.xlarge",  # whose price compute has; `workbench prices` lists them
-)
-'''
+{end(6)}'''
 
 
 @click.command()
@@ -127,7 +118,7 @@ def _write(file: Path, study: str, told: Sequence[str] = ()) -> None:
     except FileExistsError:
         raise UsageError(f"{file} is there already, and nothing was written. Name another file.") from None
     except NotADirectoryError:
-        raise UsageError(f"{file} cannot be written: a part of its path is no folder.") from None
+        raise UsageError(f"{file} cannot be written: a part of its path is no folder. Name another file.") from None
     for line in told:
         messages.print(line, style="yellow", markup=False)
     messages.print(f"Wrote {file}.", markup=False)

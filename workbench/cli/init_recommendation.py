@@ -4,16 +4,13 @@ from __future__ import annotations
 
 import json
 
+from workbench.cli.init_texts import HEAD, end
 from workbench.data import fingerprints
 from workbench.data.interactions import Interactions
 
 STUDY = '''"""What will they want next? Items by what others had, or by what their texts say: which is best per dollar?"""
 
-# This file is the whole study. Put a value to fix a setting, a distribution to search it:
-#     choice(a, b, c)    uniform(low, high)    loguniform(low, high)    integers(low, high)
-# The first line above is the question that the sweep answers. `workbench plan FILE` says what it will take, before
-# anything is spent; `workbench sweep FILE` runs it; the same command again continues it.
-
+{head}
 from workbench import Recipe, Study, bitfit, choice, full, item_item, loguniform, popularity, zero_shot
 from workbench.tasks import recommendation
 
@@ -40,12 +37,7 @@ study = Study(
         batch_size=32,
     ),
     maximize="ndcg_at_10",  # or another score of the task: "recall_at_10", "mrr", or with "cold_" before it
-    minimize="usd",  # or "usd_compute", "labels", "seconds", "energy_j", "grams_co2e", or a tuple of them
-    trials=10,  # runs in all; --trials says otherwise
-    # max_usd=1.00,          # what the sweep may spend in all
-    # platform="aws:g5.xlarge",  # whose price compute has; `workbench prices` lists them
-)
-'''
+{end}'''
 
 MOST = 2048
 """The larger number of examples to learn from, where there are so many."""
@@ -64,4 +56,4 @@ def recommendation_study(data: str) -> tuple[str, tuple[str, ...]]:
     lines = "\n        # ".join((about, *found.notes))
     train = f"choice({most // 4}, {most})" if most >= 64 else str(most)
     quoted = json.dumps(data, ensure_ascii=False)
-    return STUDY.format(about=lines, data=quoted, train=train), found.notes
+    return STUDY.format(head=HEAD, about=lines, data=quoted, train=train, end=end(10, label_usd=False)), found.notes

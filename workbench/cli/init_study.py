@@ -7,10 +7,11 @@ import statistics
 import textwrap
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from typing import NamedTuple
 
 from workbench import training
-from workbench.cli.init_methods import ASKED, METHODS
 from workbench.cli.init_recommendation import recommendation_study
+from workbench.cli.init_texts import HEAD, METHODS, end, few_labels
 from workbench.data import fingerprints, inspection, models
 from workbench.data.builtin import MODELS
 from workbench.data.forms import BUILT_IN
@@ -123,9 +124,7 @@ def study_text(data: str, task: str | None = None, text: str | None = None, labe
         The study, and what has to be said of the data.
 
     Raises:
-        UsageError: The columns do not tell what the data are for, or there is no task for them.
-        Also
-            raises what `workbench.data.load` raises.
+        UsageError: The columns do not tell what the data are for, or there is no task for them; or as `workbench.data.load`.
     """
     if task is None:
         task = BUILT_IN[data] if data in BUILT_IN else inspection.task_of(data)
@@ -233,25 +232,58 @@ def _files(data: str, task: str, label: str | None) -> Seen:
     return Seen(call, about, task, score, len(found.train), 4 * len(labels), (), len(found.dev), score)
 
 
+class _Choices(NamedTuple):
+    """What a study chooses from, as text.
+
+    Attributes:
+        models: The argument `model=`.
+        methods: The argument `method=`, with its comment.
+        names: What is imported for them.
+        groups: Names of groups of models, above the study; empty without groups.
+        note: A sentence on the models; empty where there is none to add.
+    """
+
+    models: str
+    methods: str
+    names: tuple[str, ...]
+    groups: str = ""
+    note: str = ""
+
+
+def _choices(seen: Seen, models: Sequence[str], fewest: int) -> _Choices:
+    """The models and methods for data of which `fewest` labels are tried."""
+    shown = f"choice({', '.join(map(_quoted, models))})" if models[1:] else _quoted(models[0])
+    names: tuple[str, ...] = (
+        "bitfit",
+        "choice",
+        "full",
+        "integers",
+        "loguniform",
+        "peft",
+        *(("head",) if seen.kind in WITH_HEAD else ()),
+    )
+    if seen.kind != "classification" or fewest > FEW_LABELS or not _at_hand(models[0]):
+        return _Choices(shown, METHODS[seen.kind], names)
+    names += ("logistic", "setfit")
+    if seen.nameless or _is_foreign(seen.texts) or not _at_hand(WRITER):
+        return _Choices(shown, few_labels(), names)
+    return _Choices(
+        "choice(*ENCODERS, *WRITERS)",
+        few_labels(encoders="ENCODERS", writers="WRITERS"),
+        (*names, "zero_shot"),
+        groups=f"ENCODERS, WRITERS = ({', '.join(map(_quoted, models))}), ({_quoted(WRITER)},)\n\n",
+        note=f" {WRITER} is a language model, which is only asked here.",
+    )
+
+
 def _written(seen: Seen) -> Written:
     trains = _sizes(seen.rows, seen.least)
     train = f"choice({trains[0]}, {trains[1]})" if trains[1:] else str(trains[0])
     models, machine = _models()
     if seen.kind in FETCHED:
         models, machine = [*FETCHED[seen.kind]], "Small ones, which are fetched from the model hub."
-    shown = f"choice({', '.join(map(_quoted, models))})" if models[1:] else _quoted(models[0])
-    methods, names, groups = METHODS[seen.kind], ["bitfit", "choice", "full", "integers", "loguniform", "peft"], ""
-    names += ["head"] if seen.kind in WITH_HEAD else []
-    if seen.kind == "classification" and trains[0] <= FEW_LABELS and _at_hand(models[0]):
-        names += ["logistic", "setfit"]
-        asked = zero_shot = of_encoders = ""
-        if not (seen.nameless or _is_foreign(seen.texts)) and _at_hand(WRITER):
-            groups = f"ENCODERS, WRITERS = ({', '.join(map(_quoted, models))}), ({_quoted(WRITER)},)\n\n"
-            names.append("zero_shot")
-            shown, of_encoders, asked = "choice(*ENCODERS, *WRITERS)", ", models=ENCODERS", ASKED
-            zero_shot = '\n            zero_shot(read="mutual_information", models=WRITERS),'
-            machine += f" {WRITER} is a language model, which is only asked here."
-        methods = METHODS["few labels"].replace("{asked}", asked).replace("{zero_shot}", zero_shot).replace("{models}", of_encoders)
+    chosen = _choices(seen, models, trains[0])
+    machine += chosen.note
     length, tokens = _length(seen.texts, models[0]) if seen.texts else (0, "")
     what = WHAT[seen.kind]
     others = " or ".join(f'"{name}"' for name in seen.score[1:])
@@ -269,15 +301,11 @@ def _written(seen: Seen) -> Written:
     machine = "\n        # ".join(_folded(machine))
     text = f'''"""Which model, tuned how and on how many labels, does best on my {what} per dollar?"""
 
-# This file is the whole study. Put a value to fix a setting, a distribution to search it:
-#     choice(a, b, c)    uniform(low, high)    loguniform(low, high)    integers(low, high)
-# The first line above is the question that the sweep answers. `workbench plan FILE` says what it will take, before
-# anything is spent; `workbench sweep FILE` runs it; the same command again continues it.
-
-from workbench import {", ".join(("Recipe", "Study", *sorted(names)))}
+{HEAD}
+from workbench import {", ".join(("Recipe", "Study", *sorted(chosen.names)))}
 from workbench.tasks import {seen.kind}
 
-{groups}study = Study(
+{chosen.groups}study = Study(
     Recipe(
         # The data. {about}
         # `train` is how many labelled {what} are used: what you pay people for.{sizes}
@@ -285,19 +313,13 @@ from workbench.tasks import {seen.kind}
         # The models.
         # {machine}{foreign}
         # Others: a name on the model hub ("name@revision"), or a folder.
-        model={shown},{methods}
+        model={chosen.models},{chosen.methods}
         # Passes over the data. Every checkpoint on the way is a model that could be deployed, and a point of the front.
         epochs=integers({steps}),
         batch_size=8,
     ),
     maximize="{seen.score[0]}",{scores}
-    minimize="usd",  # or "usd_compute", "labels", "seconds", "energy_j", "grams_co2e", or a tuple of them
-    trials={12 if "logistic" in names else 8},  # runs in all; --trials says otherwise
-    # label_usd=0.05,        # what a label costs you: then labels are on every bill
-    # max_usd=1.00,          # what the sweep may spend in all
-    # platform="aws:g5.xlarge",  # whose price compute has; `workbench prices` lists them
-)
-'''
+{end(12 if "logistic" in chosen.names else 8)}'''
     return Written(text, (*seen.warned, *doubts))
 
 

@@ -9,15 +9,18 @@ from pathlib import Path
 import click
 
 from workbench.cli import complete
-from workbench.cli.common import COUNT, load_study, messages, open_ledger, say_next, storage_option, waiting, writing
 from workbench.cli.member import weights_file
+from workbench.cli.options import COUNT
+from workbench.cli.printing import messages, say_next, waiting, writing
+from workbench.cli.shared_options import storage_option
+from workbench.cli.studies import open_ledger
 from workbench.data import answers
 from workbench.errors import Refused, UsageError
 from workbench.forecast import starts
 from workbench.meter import Meter
 from workbench.quantities import many
 from workbench.result import Result
-from workbench.study import Recipe, Study
+from workbench.study import Recipe, Study, load
 from workbench.sweep import to_label
 
 FILE = click.Path(dir_okay=False, path_type=Path)
@@ -55,7 +58,7 @@ def label(
     """
     if (count is None) == (answered is None):
         raise UsageError("say what to do: --next N writes the texts to label, --answers FILE takes the labels that were filled in.")
-    loaded = load_study(study)
+    loaded = load(study)
     task = to_label.task_of(loaded)
     answers.beside(task.data)  # a data set that has no place for answers is refused before anything is computed
     with waiting("Reading the data …"):

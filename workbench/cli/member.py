@@ -10,29 +10,20 @@ from typing import TYPE_CHECKING, Any, TypeVar
 import click
 
 from workbench.cli import complete
-from workbench.cli.common import (
-    NUMBER,
-    POSITIVE,
-    ledger_url,
-    load_study,
-    messages,
-    no_such_run,
-    open_ledger,
-    reading,
-    shared_states,
-    states_option,
-    study_path,
-    view_of,
-)
+from workbench.cli.options import NUMBER, POSITIVE
+from workbench.cli.printing import messages, reading
+from workbench.cli.shared_options import states_option
+from workbench.cli.studies import ledger_url, no_such_run, open_ledger, shared_states, study_path, view_of
 from workbench.errors import EnvironmentFault, Refused, UsageError
 from workbench.front.points import Points
 from workbench.ledger import Ledger
 from workbench.quantities import many, number
 from workbench.report import answers
-from workbench.report.records import find_run
+from workbench.report.records import asked_for, find_run
 from workbench.result.outdated import changes, kinds
 from workbench.serving import evidence
 from workbench.serving.evidence import Evidence
+from workbench.study import load
 from workbench.sweep import recipe_of
 
 if TYPE_CHECKING:
@@ -118,10 +109,11 @@ def member_of(asked: MemberOptions) -> Member:
         ledger = open_ledger(asked.study, asked.storage)
         path = study_path(ledger)
         if path is None:
-            raise UsageError(f"{ledger.name} was imported: there are no models of it here.")
-        study = load_study(path)
-        points = Points.of(ledger.results(), view_of(ledger.description, asked.platform, asked.label_usd))
-    result = _chosen(asked, ledger, points)
+            raise UsageError(f"{ledger.name} was imported: there are no models of it here. Name a study that was swept here.")
+        study = load(path)
+        results = ledger.results()
+        points = Points.of(results, view_of(ledger.description, asked.platform, asked.label_usd))
+    result = _chosen(asked, ledger, results, points)
     recipe = recipe_of(study, result)
     weights = _weights(asked, study, recipe, result, points.found)
     return Member(study, ledger, result, recipe, weights, evidence.of(result, recipe, points, ledger.name))
@@ -142,31 +134,29 @@ def warn_if_unconfirmed(member: Member, study: str) -> None:
         messages.print(f"{text}`workbench confirm {study}` grades it on the held-out test split.", style="yellow", markup=False)
 
 
-def _chosen(asked: MemberOptions, ledger: Ledger, points: Points) -> Result:
+def _chosen(asked: MemberOptions, ledger: Ledger, results: Sequence[Result], points: Points) -> Result:
     """The point that the options mean, as it was measured."""
     if asked.trial is not None:
-        return _of_trial(asked.trial, ledger, points)
+        return _of_trial(asked.trial, ledger, results, points)
     if asked.budget_usd is not None:
         found = answers.within_usd(points, asked.budget_usd)
     else:
         found = next((pick.point for pick in answers.picks(points, target=asked.target)), None)
     if found is None:
-        said = answers.answer(points, points.view, budget_usd=asked.budget_usd, target=asked.target)
+        said = answers.answer(points, budget_usd=asked.budget_usd, target=asked.target)
         if not (points.found or points.unknown):
             raise UsageError(f"{said} Run `workbench sweep {study_path(ledger)}` first.")
         raise UsageError(f"there is no such model. {said}")
     return next(r for r in points.found if r.recipe_id == found.recipe_id)
 
 
-def _of_trial(wanted: str, ledger: Ledger, points: Points) -> Result:
-    results = ledger.results()
-    segments = find_run(results, wanted)
-    if not segments:
+def _of_trial(wanted: str, ledger: Ledger, results: Sequence[Result], points: Points) -> Result:
+    meant = asked_for(find_run(results, wanted), wanted)
+    if not meant:
         raise no_such_run(ledger.name, results, wanted)
     known = {r.recipe_id for r in points.found}
-    one = [r for r in segments if str(r.number) == wanted and wanted != str(r.trial)]  # a checkpoint by its own number
-    finished = [r for r in one or segments if r.recipe_id in known]
-    if not finished and (changed := kinds(r for r in one or segments if r.status == "complete")):
+    finished = [r for r in meant if r.recipe_id in known]
+    if not finished and (changed := kinds(r for r in meant if r.status == "complete")):
         raise UsageError(
             f"trial {wanted} of {ledger.name} is of other inputs: {changes(changed)} since. "
             f"Run `workbench sweep {study_path(ledger)}` first."

@@ -11,24 +11,16 @@ from typing import TYPE_CHECKING
 import click
 
 from workbench.cli import complete
-from workbench.cli.common import (
-    LOOPBACK,
-    ledger_url,
-    listening_options,
-    load_study,
-    messages,
-    offer_of,
-    price_options,
-    storage_option,
-    tracking_option,
-    waiting,
-)
 from workbench.cli.notebook import catch_up
 from workbench.cli.options import gathered
+from workbench.cli.printing import messages, waiting
+from workbench.cli.shared_options import LOOPBACK, listening_options, price_options, storage_option, tracking_option
+from workbench.cli.studies import ledger_url, offer_of
 from workbench.errors import UsageError
 from workbench.ledger import Ledger
 from workbench.prices import label_usd_of
 from workbench.quantities import many
+from workbench.study import load
 from workbench.tracking import default_uri, serve
 
 if TYPE_CHECKING:
@@ -57,24 +49,24 @@ class MlflowOptions:
 @storage_option
 @tracking_option
 @gathered(MlflowOptions)
-def mlflow(options: MlflowOptions) -> None:
+def mlflow(asked: MlflowOptions) -> None:
     """Serve the MLflow UI on the right store, with one worker, and say what to open. Ctrl-C ends it.
 
     With --catch-up it writes to the store what it lacks of the file STUDY instead: it was away while the study was swept.
     """
-    if options.catch_up:
-        if options.study is None:
+    if asked.catch_up:
+        if asked.study is None:
             raise UsageError("--catch-up needs the study's file: workbench mlflow STUDY --catch-up.")
-        sys.exit(_catch_up(options.study, options.platform, options.label_usd, options.storage, options.tracking_uri))
-    if options.study is not None:
+        sys.exit(_catch_up(asked, asked.study))
+    if asked.study is not None:
         raise UsageError("the MLflow UI shows all studies of a store: leave STUDY out, or say what of it with --catch-up.")
-    uri = options.tracking_uri or default_uri(Path.cwd())
+    uri = asked.tracking_uri or default_uri(Path.cwd())
     # SIGTERM ends it as Ctrl-C does, or the server would live on and hold the port.
     signal.signal(signal.SIGTERM, signal.default_int_handler)
-    page = serve(uri, host=options.host, port=options.port)
-    if options.host not in LOOPBACK:
+    page = serve(uri, host=asked.host, port=asked.port)
+    if asked.host not in LOOPBACK:
         messages.print(
-            f"It listens on {options.host}: whoever can reach this machine can read your runs, and change them.",
+            f"It listens on {asked.host}: whoever can reach this machine can read your runs, and change them.",
             style="yellow",
             markup=False,
         )
@@ -92,11 +84,12 @@ def mlflow(options: MlflowOptions) -> None:
     sys.exit(code)
 
 
-def _catch_up(path: str, platform: str | None, label_usd: float | None, storage: str | None, tracking_uri: str | None) -> int:
+def _catch_up(asked: MlflowOptions, path: str) -> int:
     """Write what MLflow lacks of a study, and say how much that was. Return the exit code."""
-    study = load_study(path)
-    ledger = Ledger.find(study.name, ledger_url(storage), path=path, study=study)
-    lacked, behind = catch_up(study, ledger, offer_of(platform, study), label_usd_of(label_usd, study), tracking_uri)
+    study = load(path)
+    ledger = Ledger.find(study.name, ledger_url(asked.storage), path=path, study=study)
+    offer, label_usd = offer_of(asked.platform, study), label_usd_of(asked.label_usd, study)
+    lacked, behind = catch_up(study, ledger, offer, label_usd, asked.tracking_uri)
     if not behind:
         text = f"{many(lacked, 'run')} written" if lacked else "nothing was missing"
         messages.print(f"MLflow has all of {ledger.name}: {text}.", markup=False)

@@ -6,9 +6,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from workbench import figures, process
-from workbench.cli.common import messages, waiting
+from workbench.cli.printing import messages, waiting
 from workbench.errors import EnvironmentFault
-from workbench.front.confirmed import confirmed_front, corrected_points
 from workbench.front.hypervolume import hypervolume
 from workbench.front.objectives import View
 from workbench.front.points import Points
@@ -76,25 +75,24 @@ def end_notebook(notebook: MlflowTracker, outcome: Outcome, view: View) -> int:
     are.
     """
     results = outcome.results
+    points = Points.of(results, view)
     # The summary tells what stands after a confirmation, so scores are the means over new seeds.
-    points, members = corrected_points(results, view), confirmed_front(results, view)
-    scores = {r.recipe_id: r.scores[view.maximize] for r in points if view.maximize in r.scores}
-    best = max(members, key=lambda r: scores[r.recipe_id], default=None)
+    best = max(points.members, key=points.score, default=None)
     with waiting("Bringing MLflow up to date …"):
         notebook.end(
             {
                 "spent/usd": spent_usd(results, view.offer, view.label_usd),
                 "spent/runs": float(len(by_run(originals(results)))),
-                "front/size": float(len(members)),
-                "front/hypervolume": hypervolume(points, view),
-                f"best/{view.maximize}": None if best is None else scores[best.recipe_id],
+                "front/size": float(len(points.members)),
+                "front/hypervolume": hypervolume(points.candidates, view),
+                f"best/{view.maximize}": None if best is None else points.score(best),
                 "best/usd": None if best is None else view.cost(best, "usd"),
             },
             front_markdown(results, view),
             "KILLED" if outcome.interrupted else "FINISHED",
-            artifacts=_artifacts(notebook.study, outcome, view),
+            artifacts=_artifacts(notebook.study, outcome, points),
             reason=outcome.reason,
-            front={r.run_id for r in members},
+            front={r.run_id for r in points.members},
         )
         # MLflow is a copy of the ledger. A server that is down must not hold up the end of a sweep.
         behind = notebook.close(MLFLOW_PATIENCE_SECONDS)
@@ -107,7 +105,7 @@ def end_notebook(notebook: MlflowTracker, outcome: Outcome, view: View) -> int:
     return behind
 
 
-def _artifacts(study: Study, outcome: Outcome, view: View) -> dict[str, str]:
+def _artifacts(study: Study, outcome: Outcome, points: Points) -> dict[str, str]:
     """The front as a page that needs nothing else, and the runs as a table."""
-    page = figures.html(figures.front(Points.of(outcome.results, view), view, title=study.question))
-    return {"front.html": page, "runs.csv": rows_csv(result_rows(outcome.results, view, {}))}
+    page = figures.html(figures.front(points, title=study.question))
+    return {"front.html": page, "runs.csv": rows_csv(result_rows(outcome.results, points.view, {}))}

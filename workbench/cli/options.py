@@ -1,4 +1,4 @@
-"""Where the value of an option comes from.
+"""Where the value of an option comes from, and what numbers it can be.
 
     flag > WORKBENCH_NAME > the study > workbench.toml, else [tool.workbench] of pyproject.toml > default
 
@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import contextlib
 import functools
+import math
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any, TypeVar
 
@@ -86,6 +87,42 @@ class Whole(click.IntRange):
         return number
 
 
+class Finite(click.FloatRange):
+    """A range of numbers that holds neither `nan` nor `inf`, which no comparison excludes."""
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> float:
+        try:
+            float(value)
+        except ValueError:
+            self.fail(f"{value!r} is no number. Give one without a unit, as 0.5 or 2e-4.", param, ctx)
+        check_bounds(self, float(value), param, ctx)
+        # Click's own range lets `nan` through, as every comparison with it is false.
+        number: float = super().convert(value, param, ctx)
+        if not math.isfinite(number):
+            self.fail(f"{value} is no finite number.", param, ctx)
+        return number
+
+    def _describe_range(self) -> str:
+        # Of a number without bounds click's help would say "x<=None", and leaves nothing out but an empty text.
+        return super()._describe_range() if self.min is not None or self.max is not None else ""
+
+
+POSITIVE, AMOUNT, NUMBER = Finite(min=0, min_open=True), Finite(min=0), Finite()
+"""Types of options: a finite number above 0, one of at least 0, and any."""
+
+SHARE = Finite(min=0, max=1, min_open=True, max_open=True)
+"""A share between 0 and 1, neither of them."""
+
+SHARE_OR_ALL = Finite(min=0, max=1, min_open=True)
+"""A share above 0, at most 1."""
+
+COUNT = Whole(1, 10**9)
+"""A number of runs or labels: more than a billion of them is a slip of the finger."""
+
+PORT = Whole(1, 65535)
+"""A port of TCP's."""
+
+
 def check_address(ctx: click.Context, param: click.Parameter, value: str | None) -> str | None:
     """Return a database's URL if it looks like one. Whether it leads anywhere is found when it is opened. Raises BadParameter."""
     if value is not None and "://" not in value:
@@ -131,9 +168,3 @@ def gathered(options: Callable[..., Given]) -> Callable[[Callable[[Given], R]], 
 def setting(*names: str, **known: Any) -> Callable[[F], F]:
     """Declare an option as a `Setting`."""
     return click.option(*names, cls=Setting, **known)
-
-
-def stored(ctx: click.Context) -> str | None:
-    """Return the ledger's URL for a command being typed: click looks for no default then. Raises as `settings.load` does."""
-    given: str | None = ctx.params.get("storage")
-    return given or str(settings.load().options.get("storage") or "") or None

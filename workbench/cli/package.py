@@ -8,19 +8,10 @@ from pathlib import Path
 import click
 
 from workbench.cli import complete
-from workbench.cli.common import (
-    AMOUNT,
-    json_option,
-    messages,
-    price_options,
-    print_json,
-    print_text,
-    say_next,
-    storage_option,
-    waiting,
-)
 from workbench.cli.member import MemberOptions, member_of, member_options, note_form, warn_if_unconfirmed
-from workbench.cli.options import gathered
+from workbench.cli.options import AMOUNT, gathered
+from workbench.cli.printing import messages, print_json, print_text, say_next, waiting
+from workbench.cli.shared_options import json_option, price_options, storage_option
 from workbench.report.text import describe
 from workbench.serving import packaging
 

@@ -12,22 +12,6 @@ import click
 
 from workbench import forecast
 from workbench.cli import complete
-from workbench.cli.common import (
-    COUNT,
-    POSITIVE,
-    Table,
-    json_option,
-    load_study,
-    messages,
-    offer_of,
-    price_options,
-    print_json,
-    print_table,
-    say_next,
-    storage_option,
-    waiting,
-    warn_if_busy,
-)
 from workbench.cli.forecasting import (
     CALIBRATION,
     Bought,
@@ -38,8 +22,12 @@ from workbench.cli.forecasting import (
     keep_calibration,
     most_runs,
     results_of,
+    warn_if_busy,
 )
-from workbench.cli.options import gathered, setting
+from workbench.cli.options import COUNT, POSITIVE, gathered, setting
+from workbench.cli.printing import Table, messages, print_json, print_table, say_next, waiting
+from workbench.cli.shared_options import json_option, price_options, storage_option
+from workbench.cli.studies import offer_of
 from workbench.errors import UsageError
 from workbench.forecast import is_price_of, on_offer
 from workbench.forecast.starts import methods_of, parents, recipes
@@ -50,11 +38,13 @@ from workbench.report.text import short_settings
 from workbench.result import by_run, labels_bought, originals
 from workbench.settings import stated
 from workbench.space import Choice, Value
+from workbench.study import load
 from workbench.sweep import check_data, graded_by
 
 if TYPE_CHECKING:
     from workbench.estimate import Estimate
-    from workbench.forecast import CostForecast, Forecast, Forecaster, Machine, Plan
+    from workbench.forecast import CostForecast, Forecast, Forecaster, Machine, Plan, Typical
+    from workbench.result import Result
     from workbench.study import Recipe, Study
 
 CALIBRATION_SECONDS = 10.0
@@ -94,15 +84,15 @@ class PlanOptions:
 @storage_option
 @json_option
 @gathered(PlanOptions)
-def plan(options: PlanOptions) -> None:
+def plan(asked: PlanOptions) -> None:
     """Read the data of the file STUDY, build every model with every method on the meta device, and forecast what they take.
 
     Shows for each how many numbers it tunes, whether it fits, and the memory, seconds, energy and US$ of its shortest and longest
     recipe on this machine, with basis and band. Runs of the study that were made here sharpen it, --calibrate does too.
     At a --platform with another GPU, seconds, energy and US$ are those there: carried over by FLOPs or by stated ratios.
     """
-    loaded = load_study(options.study)
-    offer = offer_of(options.platform, loaded)
+    loaded = load(asked.study)
+    offer = offer_of(asked.platform, loaded)
     with waiting("Reading the data …") as told:
         for line in check_data(loaded):
             messages.print(line, style="yellow", markup=False)
@@ -113,18 +103,18 @@ def plan(options: PlanOptions) -> None:
         for line in few_examples(graded_by(loaded)):  # behind what may refuse the study: that stands alone
             messages.print(line, style="yellow", markup=False)
         machine = forecast.Machine.here()
-    if options.calibrate:
+    if asked.calibrate:
         _calibrate(loaded, machine, busy=warn_if_busy())
     with waiting("Forecasting …"):
-        results = results_of(loaded, options.storage)
-        forecaster = forecaster_of(loaded, options.storage, results)
+        results = results_of(loaded, asked.storage)
+        forecaster = forecaster_of(loaded, asked.storage, results)
         rows = [_Row.of(each, forecaster, offer) for each in pairs]
-        budget, label = stated("max_usd", options.max_usd, loaded), label_usd_of(options.label_usd, loaded)
+        budget, label = stated("max_usd", asked.max_usd, loaded), label_usd_of(asked.label_usd, loaded)
         # A sweep with a pair that cannot be trained is
         # refused, so there is no typical run to forecast.
         run = forecast.typical(forecaster) if all(p.fits for p in pairs) else None
         bought = Bought.of(run, offer, budget, label, results) if budget else None
-    if options.as_json:
+    if asked.as_json:
         more = {"budget_usd": budget, "spent_usd": None, "trials_within_budget": None} | (bought.record() if bought else {})
         print_json([row.record() | more for row in rows])
     else:
@@ -132,28 +122,41 @@ def plan(options: PlanOptions) -> None:
         for problem in forecast.problems(pairs):
             messages.print(problem, style="red", markup=False)
         _explain(rows, offer, machine)
-        most, made = most_runs(loaded, stated("trials", options.trials, loaded)), len(by_run(originals(results)))
-        left = 1 if most is None else max(0, most - made)
-        taken = None
-        if made:
-            messages.print(_made_text(made, most), markup=False)
-        if run and left:
-            labels = max(labels_bought(results).values(), default=0)
-            taken = forecast.of_runs(run, left, forecast.Terms(Prices(offer, label)), starts=1, labels_bought=labels)
-            messages.print(expectation(taken, left, offer, more=made > 0), markup=False)
+        left, taken = _tell_sweep(asked, loaded, run, Prices(offer, label), results)
         if bought:
             messages.print(bought.text, markup=False)
-    if not all(p.fits for p in pairs):
-        say_next("mend the study, or leave out what does not fit", as_json=options.as_json)
+        _say_next(asked, rows, left, taken)
+    if not all(row.plan.fits for row in rows):
         sys.exit(UsageError.exit_code)
-    if not options.as_json and not left:
-        say_next(f"`workbench front {options.study}`")
-        return
-    if not options.as_json:
+
+
+def _tell_sweep(
+    asked: PlanOptions, study: Study, run: Typical | None, at: Prices, results: Sequence[Result]
+) -> tuple[int, CostForecast | None]:
+    """Say how many runs of a sweep have been made, and what those that are left take. Return both: how many are left, and that."""
+    most, made = most_runs(study, stated("trials", asked.trials, study)), len(by_run(originals(results)))
+    left = 1 if most is None else max(0, most - made)
+    if made:
+        messages.print(_made_text(made, most), markup=False)
+    if run is None or not left:
+        return left, None
+    labels = max(labels_bought(results).values(), default=0)
+    taken = forecast.of_runs(run, left, forecast.Terms(at), starts=1, labels_bought=labels)
+    messages.print(expectation(taken, left, at.offer, more=made > 0), markup=False)
+    return left, taken
+
+
+def _say_next(asked: PlanOptions, rows: Sequence[_Row], left: int, taken: CostForecast | None) -> None:
+    """Say what comes next: a sweep, where it is short or something was timed or run here already; else timing first."""
+    if not all(row.plan.fits for row in rows):
+        say_next("mend the study, or leave out what does not fit")
+    elif not left:
+        say_next(f"`workbench front {asked.study}`")
+    else:
         # Where one pair was timed or run here, a calibration stands, and another would not time what it could not.
-        begin = options.calibrate or not all(_unsure(row) for row in rows) or (taken and taken.seconds.value < SHORT_SECONDS)
-        where = f" --platform {options.platform}" if options.platform else ""
-        say_next(f"`workbench {'sweep' if begin else 'plan --calibrate'} {options.study}{where}`")
+        begin = asked.calibrate or not all(map(_unsure, rows)) or (taken and taken.seconds.value < SHORT_SECONDS)
+        where = f" --platform {asked.platform}" if asked.platform else ""
+        say_next(f"`workbench {'sweep' if begin else 'plan --calibrate'} {asked.study}{where}`")
 
 
 def _made_text(made: int, most: int | None) -> str:

@@ -5,33 +5,23 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import click
 
 from workbench import prices
 from workbench.cli import complete
-from workbench.cli.common import (
-    AMOUNT,
-    COUNT,
-    Table,
-    fits,
-    json_option,
-    load_study,
-    messages,
-    print_json,
-    print_table,
-    say_next,
-    storage_option,
-    waiting,
-)
-from workbench.cli.forecasting import band, banded, forecaster_of, most_runs
-from workbench.cli.options import gathered, setting
+from workbench.cli.forecasting import band, forecaster_of, most_runs
+from workbench.cli.options import AMOUNT, COUNT, gathered, setting
+from workbench.cli.printing import Table, fits, messages, print_json, print_table, say_next, waiting
+from workbench.cli.shared_options import json_option, storage_option
 from workbench.errors import UsageError, did_you_mean
 from workbench.forecast import rank, typical
 from workbench.prices import label_usd_of
-from workbench.quantities import dollars, duration, many, number
+from workbench.quantities import banded, dollars, duration, many, number
 from workbench.settings import stated
+from workbench.study import load
 
 if TYPE_CHECKING:
     from workbench.estimate import Estimate
@@ -64,7 +54,7 @@ class PlatformsOptions:
 @storage_option
 @json_option
 @gathered(PlatformsOptions)
-def platforms(options: PlatformsOptions) -> None:
+def platforms(asked: PlatformsOptions) -> None:
     """Rank the offers of the price book for the file STUDY: memory, time, US$ and CO2e of a sweep, each with its band.
 
     US$ are those of the whole machine, which is how it is rented; a sweep trains on one GPU of it.
@@ -72,23 +62,23 @@ def platforms(options: PlatformsOptions) -> None:
     `workbench plan STUDY --calibrate` and with results. Without STUDY the offers stand by US$ for 10^18 FLOPs at their peak.
     Facts about a platform are columns of a table that `workbench.toml` can change.
     """
-    offers = [o for o in _others(prices.load(), options.without) if options.spot or o.commitment != "spot"]
-    if options.study is None:
-        _show_peaks(offers, everything=options.everything, as_json=options.as_json)
+    offers = [o for o in _others(prices.load(), asked.without) if asked.spot or o.commitment != "spot"]
+    if asked.study is None:
+        _show_peaks(offers, everything=asked.everything, as_json=asked.as_json)
         return
-    loaded = load_study(options.study)
-    runs = most_runs(loaded, stated("trials", options.trials, loaded)) or 16
+    loaded = load(asked.study)
+    runs = most_runs(loaded, stated("trials", asked.trials, loaded)) or 16
     with waiting("Reading the data, building models without weights …"):
-        run = typical(forecaster_of(loaded, options.storage))
-        ranked = rank(run, runs, offers, label_usd_of(options.label_usd, loaded))
-    if options.as_json:
+        run = typical(forecaster_of(loaded, asked.storage))
+        ranked = rank(run, runs, offers, label_usd_of(asked.label_usd, loaded))
+    if asked.as_json:
         print_json([_record(each) for each in ranked])
         return
-    shown, title = ranked if options.everything else ranked[:SHOWN], f"A sweep of {many(runs, 'run')} of {options.study}"
-    table = _table(shown, title, banded)
+    shown, title = ranked if asked.everything else ranked[:SHOWN], f"A sweep of {many(runs, 'run')} of {asked.study}"
+    table = _table(shown, title, partial(banded, basis=False))
     # Offers are compared line by line, which folded lines would spoil.
     print_table(table if fits(table) else _table(shown, title, _with_factor))
-    _show_more(len(ranked), everything=options.everything)
+    _show_more(len(ranked), everything=asked.everything)
     # Small models wait for the launch of kernels on any GPU: a
     # ranking by price alone must not look like one by speed.
     times = {round(each.taken.seconds.value) for each in ranked if each.offer.gpus and each.taken}
@@ -97,7 +87,7 @@ def platforms(options: PlatformsOptions) -> None:
         messages.print(text, style="dim", markup=False)
     _show_facts({each.offer.platform for each in ranked})
     best = next((each.offer.name for each in ranked if each.fits and each.taken), None)
-    say_next(f"`workbench plan {options.study} --platform {best}`" if best else f"`workbench plan {options.study} --calibrate`")
+    say_next(f"`workbench plan {asked.study} --platform {best}`" if best else f"`workbench plan {asked.study} --calibrate`")
 
 
 def _table(ranked: Sequence[Ranked], title: str, with_band: Callable[[Estimate, Callable[[float], str]], str]) -> Table:

@@ -8,10 +8,12 @@ import click
 
 from workbench import settings
 from workbench.cli import complete
-from workbench.cli.common import Table, json_option, messages, print_json, print_table, say_next, waiting
+from workbench.cli.printing import Table, messages, print_json, print_table, say_next, waiting
+from workbench.cli.shared_options import json_option
 from workbench.errors import UsageError, did_you_mean
 from workbench.prices import Offer, live, load
 from workbench.prices import gpu as model_of
+from workbench.quantities import many
 
 
 @click.command()
@@ -43,7 +45,7 @@ def prices(platform: str | None, gpu: str | None, spot: bool, live: bool, as_jso
     if chosen.path and not live:
         own = len(chosen.offers) + len(chosen.owned)
         book = f", and the price book {chosen.price_book}" if chosen.price_book else ""
-        offers_of = f"{own} offer{'' if own == 1 else 's'} of {chosen.path}{book}"
+        offers_of = f"{many(own, 'offer')} of {chosen.path}{book}"
         messages.print(f"Added to the shipped offers, or in their place: {offers_of}.", markup=False)
     if hidden:
         messages.print(f"{hidden} spot prices are not shown; --spot shows them.")
@@ -64,8 +66,9 @@ def _chosen(book: Sequence[Offer], platform: str | None, gpu: str | None) -> lis
     with_it = [o for o in there if gpu is None or _is_gpu(o, gpu)]
     if not with_it:
         known = {o.gpu for o in there if o.gpu}
-        near = did_you_mean(str(gpu), known | {name.partition("-")[0] for name in known})  # H100, too, of H100-SXM
-        raise UsageError(f"no offer here has the GPU {gpu!r}.{near if ' Did you' in near else did_you_mean(str(gpu), known)}")
+        short = {name.partition("-")[0] for name in known}  # H100, too, of H100-SXM
+        hint = did_you_mean(str(gpu), known | short, otherwise=did_you_mean(str(gpu), known))
+        raise UsageError(f"no offer here has the GPU {gpu!r}.{hint}")
     return with_it
 
 

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 from rich.live import Live
 from rich.text import Text
 
-from workbench.cli.common import messages
+from workbench.cli.printing import messages
 from workbench.front.bounds import seconds_left
 from workbench.front.members import pareto_front
 from workbench.front.objectives import View

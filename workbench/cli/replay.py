@@ -12,21 +12,12 @@ import click
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
 from workbench import figures
-from workbench.cli.common import (
-    POSITIVE,
-    Table,
-    json_option,
-    messages,
-    print_json,
-    print_table,
-    print_text,
-    reading,
-    say_next,
-    writing,
-)
-from workbench.cli.options import Whole, gathered
+from workbench.cli.options import POSITIVE, Whole, gathered
+from workbench.cli.printing import Table, messages, print_json, print_table, print_text, reading, say_next, writing
+from workbench.cli.shared_options import json_option
 from workbench.errors import UsageError
 from workbench.process import command_line, cpus
+from workbench.quantities import many
 from workbench.replay import protocol as protocols
 from workbench.replay import tables as files
 from workbench.replay.methods import METHODS
@@ -173,7 +164,7 @@ def _show(record: dict[str, Any]) -> None:
 
 def _show_cells(table: dict[str, Any], workers: int, rows: list[dict[str, Any]], protocol: dict[str, Any]) -> None:
     unit = f" {table['cost_unit']}" if table["cost_unit"] else ""
-    title = f"{table['table']}: {table['runs']} runs, {_workers(workers)}, budget {table['budget']:,.6g}{unit}"
+    title = f"{table['table']}: {table['runs']} runs, {many(workers, 'worker')}, budget {table['budget']:,.6g}{unit}"
     shown = Table(title=title)
     shown.add_column("method")
     for name in ("area", *(f"at {share:.0%}" for share in _SHOWN), "reached 95 %", "cost", "of budget", "time", "ratio"):
@@ -207,7 +198,7 @@ def _ratio(ratio: dict[str, Any] | None) -> str:
 
 
 def _show_across(across: dict[str, Any], protocol: dict[str, Any]) -> None:
-    shown = Table(title=f"All tables, {_workers(across['workers'])}")
+    shown = Table(title=f"All tables, {many(across['workers'], 'worker')}")
     shown.add_column("method")
     for name in ("mean rank", "ratio to 95 %", "ratio to 99 %"):
         shown.add_column(name, justify="right")
@@ -219,7 +210,3 @@ def _show_across(across: dict[str, Any], protocol: dict[str, Any]) -> None:
         p = "" if across["friedman_p"] is None else f" Friedman's p is {across['friedman_p']:.2g}."
         print_text(f"Mean ranks that are {across['critical_difference']:.2f} apart differ (Nemenyi's test at 5 %).{p}")
     print_text("")
-
-
-def _workers(count: int) -> str:
-    return f"{count} worker{'' if count == 1 else 's'}"

@@ -8,7 +8,9 @@ from typing import TYPE_CHECKING
 import click
 
 from workbench.cli import complete
-from workbench.cli.common import messages, no_such_run, open_ledger, reading, retry_command, say_next, storage_option, study_path
+from workbench.cli.printing import messages, reading, say_next
+from workbench.cli.shared_options import storage_option
+from workbench.cli.studies import no_such_run, open_ledger, retry_command, study_path
 from workbench.errors import Refused
 from workbench.report.records import find_run
 from workbench.report.text import describe_plan
@@ -35,7 +37,7 @@ def retry(study: str, runs: tuple[str, ...], storage: str | None) -> None:
         ledger = open_ledger(study, storage, read_only=False)
         path = study_path(ledger)
         if path is None:
-            raise Refused(f"{ledger.name} was imported: there is no study to run again.")
+            raise Refused(f"{ledger.name} was imported: there is no study to run again. Name one that was swept here.")
         results = ledger.results(running=True)
         chosen = [_failed(ledger, results, wanted) for wanted in dict.fromkeys(runs)] if runs else _all_failed(results)
         if not chosen:

@@ -2,49 +2,33 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from datetime import datetime
-from typing import Any
 
 import click
 from rich.text import Text
 
 from workbench import carbon
 from workbench.cli import complete
-from workbench.cli.common import (
-    Table,
-    console,
-    json_option,
-    ledger_url,
-    messages,
-    no_such_run,
-    open_ledger,
-    price_options,
-    print_json,
-    print_table,
-    reading,
-    say_next,
-    storage_option,
-    study_path,
-    tell_inputs,
-    typed_name,
-    view_of,
-)
 from workbench.cli.forecasting import kept_calibration
 from workbench.cli.front import explain_costs
+from workbench.cli.printing import Table, console, messages, print_json, print_table, reading, say_next
+from workbench.cli.shared_options import json_option, price_options, storage_option
+from workbench.cli.studies import ledger_url, no_such_run, open_ledger, study_path, tell_inputs, typed_name, view_of
 from workbench.errors import UsageError
 from workbench.front.objectives import View
 from workbench.front.serving import serving
 from workbench.ledger import Ledger
-from workbench.quantities import count, dollars, duration, number
+from workbench.quantities import dollars, duration, number
 from workbench.report.answers import cost_cells
 from workbench.report.bill import peak_share, phases_spent
 from workbench.report.columns import cells
 from workbench.report.efficiency import efficiency_record, efficiency_text
-from workbench.report.records import find_run, runs_record
-from workbench.report.text import describe, own_settings, plain_score, short_settings, usage_cells
-from workbench.result import AGAIN, Cause, Result, mean_costs
+from workbench.report.records import find_run, last_word, runs_record
+from workbench.report.text import describe, plain_score, short_settings, usage_cells
+from workbench.result import AGAIN, Result, by_run, furthest, mean_costs, spent_usd
 from workbench.result.outdated import changes
+from workbench.result.record import STATUSES
 
 MOST_BESIDE = 8
 """At most so many other studies are searched for a run of the same name, the newest."""
@@ -52,7 +36,7 @@ MOST_BESIDE = 8
 
 @click.command()
 @click.argument("study", required=False, shell_complete=complete.studies)
-@click.option("--status", type=click.Choice(["complete", "infeasible", "interrupted", "running"]), help="Only runs of this status.")
+@click.option("--status", type=click.Choice(STATUSES), help="Only runs of this status.")
 @price_options
 @storage_option
 @json_option
@@ -67,65 +51,53 @@ def runs(
         ledger = open_ledger(study, storage)
         view = view_of(ledger.description, platform, label_usd)
         results = ledger.results(running=True)
-    entries = runs_record(results, view, ledger.mlflow_runs)
-    entries = [e for e in entries if status in (None, e["status"])]
+    shown = [segments for segments in by_run(results).values() if status in (None, last_word(segments).status)]
     if as_json:
-        print_json(entries)
+        print_json(runs_record([r for segments in shown for r in segments], view, ledger.mlflow_runs))
         return
-    if not entries:
+    if not shown:
         messages.print("No run yet." if status is None else f"No run is {status}.")
         path = study_path(ledger)
         say_next(f"`workbench sweep {path}`" if path and not results else f"`workbench runs {typed_name(ledger, study)}`")
         return
     # A replicate names the recipe that it confirms; people know that by its trial.
-    firsts = {r.recipe_id: r.trial for r in results}
-    table = Table()
-    for name in (
-        "trial",
-        "status",
-        "model",
-        "method",
-        "settings",
-        "labels",
-        "epochs",
-        view.maximize,
-        "US$",
-        "time",
-        "compute spent",
-    ):
-        table.add_column(name, justify="left" if name in ("status", "model", "method", "settings") else "right")
-    for e in entries:
-        score = e["scores"].get(view.maximize)
-        own = own_settings(e["settings"], e["method"], e["model"])
-        table.add_row(
-            str(e["trial"]),
-            e["status"]
-            + (f" ({AGAIN if e['retry'] else Cause(e['cause']).word})" if e["cause"] else "")
-            + (", contended" if e["contended"] else "")
-            + (f" (other {', '.join(e['outdated'])})" if e["outdated"] else "")
-            + (f" ({_replicates(e)} of trial {firsts.get(e['replicate_of'], '?')})" if e["replicate_of"] else ""),
-            e["model"],
-            e["method"],
-            short_settings(own),
-            count(e["labels"]),
-            f"{e['epochs']:g}",
-            "" if score is None else f"{score:.1f}",
-            "" if score is None else dollars(e["usd"]),
-            "" if score is None else "unknown" if e["seconds"] is None else duration(e["seconds"]),
-            dollars(e["usd_spent"]),
-        )
-    print_table(table)
+    print_table(_table(shown, view, {r.recipe_id: r.trial for r in results}))
     explain_costs(results, view)
     tell_inputs(ledger, results)
-    failed = next((e for e in entries if e["status"] == "infeasible"), None)
-    shown = f"`workbench run {(failed or entries[-1])['trial']}{f' --study {study}' if study else ''}`"
-    say_next(f"{shown}: all checkpoints of one; here each run stands at its last")
+    lasts = [last_word(segments) for segments in shown]
+    told = next((last for last in lasts if last.status == "infeasible"), lasts[-1])
+    command = f"`workbench run {told.trial}{f' --study {study}' if study else ''}`"
+    say_next(f"{command}: all checkpoints of one; here each run stands at its last")
 
 
-def _replicates(entry: Mapping[str, Any]) -> str:
-    """Name what a replicate is for: a new seed, or grades on the test split alone."""
-    graded_only = entry["status"] == "complete" and not entry["scores"]
-    return "test split" if graded_only else f"seed {entry['seed']}"
+_WHICH, _REACHED = ("model", "method", "settings"), ("labels", "epochs", "score")
+
+
+def _table(shown: Sequence[list[Result]], view: View, trials: Mapping[str, int | None]) -> Table:
+    """A row for each run: how it ended, and its furthest checkpoint. `trials` are those of recipes, by their ids."""
+    table = Table()
+    for name in ("trial", "status", *_WHICH, *_REACHED, "US$", "time", "compute spent"):
+        table.add_column(view.maximize if name == "score" else name, justify="left" if name in ("status", *_WHICH) else "right")
+    for segments in shown:
+        last = last_word(segments)
+        point = furthest(segments) or last
+        costs = cells(point, view, "usd", "seconds") if view.maximize in point.scores else ["", ""]
+        spent = dollars(spent_usd(segments, view.offer, 0.0))
+        about = [*cells(last, view, *_WHICH), *cells(point, view, *_REACHED)]
+        table.add_row(str(last.trial), _state(last, point, trials), *about, *costs, spent)
+    return table
+
+
+def _state(last: Result, point: Result, trials: Mapping[str, int | None]) -> str:
+    """How a run ended, and what sets its checkpoint apart from others."""
+    text = last.status + (f" ({AGAIN if last.retry else last.cause.word})" if last.cause else "")
+    text += ", contended" if point.contended else ""
+    text += f" (other {', '.join(last.outdated)})" if last.outdated else ""
+    if not point.replicate_of:
+        return text
+    # A replicate is of a new seed, or has grades on the test split alone.
+    what = "test split" if last.status == "complete" and not point.scores else f"seed {last.seed}"
+    return f"{text} ({what} of trial {trials.get(point.replicate_of, '?')})"
 
 
 @click.command(context_settings={"allow_extra_args": True})
@@ -218,10 +190,40 @@ def _carbon_text(r: Result, view: View) -> str:
     return f"{number(float(grams))} g from cold ({intensity.g_co2e_per_kwh:g} g/kWh: {intensity.place}, {intensity.year})"
 
 
+def _compiling_text(r: Result) -> str:
+    """Write whether the model's layers were compiled, and why."""
+    found = r.provenance.get("compiling")
+    if not found:
+        return ""
+    why = {
+        "gains": "",
+        "loses": "costs more than it gains: ",
+        "differs": f"its numbers lie {found['apart'] or 0.0:.2g} apart: ",
+        "fails": f"it failed ({found['detail']})",
+        "short": f"too little for a trial: {found['steps']:,.0f} steps were expected",
+    }[found["why"]]
+    if found["compiled_seconds"] is None:
+        return f"no: {why}"
+    figures = f"{1000 * found['compiled_seconds']:.3g} ms a step, {1000 * found['plain_seconds']:.3g} ms without"
+    figures += f"; compiling took {duration(found['cost_seconds'])}, and {found['steps']:,.0f} steps were expected"
+    return f"{'yes' if found['taken'] else 'no'}: {why}{figures}"
+
+
 def _show_run(segments: list[Result], view: View, mlflow_run: str | None) -> None:
     last = segments[-1]
     console.print(Text(f"Trial {last.trial}", style="bold").append(f"  {describe(last)}", style="not bold"))
-    facts = {
+    for name, text in _facts(segments, view, mlflow_run).items():
+        if text:
+            console.print(f"{name:>14}  {text}", markup=False)
+    print_table(_checkpoints(segments, view))
+    explain_costs(segments, view)
+    _show_bill(segments)
+
+
+def _facts(segments: list[Result], view: View, mlflow_run: str | None) -> dict[str, str]:
+    """What is said of a run beside its checkpoints and its bill; empty where there is nothing to say."""
+    last = segments[-1]
+    return {
         "run": last.run_id,
         "started": f"{datetime.fromtimestamp(segments[0].started):%Y-%m-%d %H:%M:%S}",
         "settings": short_settings(last.settings),
@@ -232,6 +234,7 @@ def _show_run(segments: list[Result], view: View, mlflow_run: str | None) -> Non
         "tuned numbers": f"{last.trainable_parameters:,}" if last.trainable_parameters else "",
         "work": _work_text(last),
         "efficiency": efficiency_text(segments, kept_calibration()),
+        "compiled": _compiling_text(last),
         "means": _means_text(last, view),
         "predictions": _serving_text(last, view),
         "CO2e": _carbon_text(last, view),
@@ -241,9 +244,9 @@ def _show_run(segments: list[Result], view: View, mlflow_run: str | None) -> Non
         "priced at": f"{view.offer.name} ({dollars(float(view.offer.usd_per_hour))} an hour, {view.offer.date}), "
         f"{dollars(view.label_usd)} a label",
     }
-    for name, text in facts.items():
-        if text:
-            console.print(f"{name:>14}  {text}", markup=False)
+
+
+def _checkpoints(segments: list[Result], view: View) -> Table:
     checkpoints = Table(title="Checkpoints")
     scores = list(dict.fromkeys(name for r in segments for name in r.scores))
     for name in ("number", "status", "epochs", "step", "labels", *scores, "US$", "time"):
@@ -251,18 +254,12 @@ def _show_run(segments: list[Result], view: View, mlflow_run: str | None) -> Non
     for r in segments:
         state = r.status + (f": {r.reason}" if r.reason else "")
         numbers = [plain_score(r.scores[s]) if s in r.scores else "" for s in scores]
-        finished = r.status == "complete"
-        price, taken = cost_cells(view, r, ("usd", "seconds")) if finished else ("", "")
-        checkpoints.add_row(
-            str(r.number),
-            state,
-            *cells(r, view, "epochs", "step", "labels"),
-            *numbers,
-            price,
-            taken,
-        )
-    print_table(checkpoints)
-    explain_costs(segments, view)
+        costs = cost_cells(view, r, ("usd", "seconds")) if r.status == "complete" else ["", ""]
+        checkpoints.add_row(str(r.number), state, *cells(r, view, "epochs", "step", "labels"), *numbers, *costs)
+    return checkpoints
+
+
+def _show_bill(segments: list[Result]) -> None:
     bill = Table(title="The bill, as measured")
     for name in ("phase", "from cold", "CPU time", "energy", "peak memory", "really spent"):
         bill.add_column(name, justify="left" if name == "phase" else "right")

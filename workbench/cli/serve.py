@@ -13,8 +13,9 @@ from typing import Any
 
 import click
 
-from workbench.cli.common import LOOPBACK, PORT, POSITIVE, SHARE_OR_ALL, messages, print_text, tracking_option, waiting
-from workbench.cli.options import Whole, gathered
+from workbench.cli.options import PORT, POSITIVE, SHARE_OR_ALL, Whole, gathered
+from workbench.cli.printing import messages, print_text, waiting
+from workbench.cli.shared_options import LOOPBACK, tracking_option
 from workbench.errors import EnvironmentFault, UsageError
 from workbench.serving import bundle, registry, router, server
 from workbench.serving.app import TOKEN

@@ -14,24 +14,15 @@ from typing import TYPE_CHECKING, Any, TypeVar
 import click
 
 from workbench.cli import complete
-from workbench.cli.common import (
-    POSITIVE,
-    json_option,
-    ledger_url,
-    load_study,
-    offer_of,
-    price_options,
-    shared_states,
-    states_option,
-    storage_option,
-    tracking_option,
-)
 from workbench.cli.notebook import MLFLOW_PATIENCE_SECONDS, catch_up_first, open_notebook
-from workbench.cli.options import setting
+from workbench.cli.options import POSITIVE, setting
+from workbench.cli.shared_options import json_option, price_options, states_option, storage_option, tracking_option
+from workbench.cli.studies import ledger_url, offer_of, shared_states
 from workbench.front.objectives import View
 from workbench.meter import training_meter
 from workbench.prices import label_usd_of, own_offer
 from workbench.settings import stated
+from workbench.study import load
 from workbench.sweep import Budget, Job, Limits, check_offer
 from workbench.usage import Usage
 
@@ -81,7 +72,7 @@ class TrainingOptions:
     @cached_property
     def loaded(self) -> Study:
         """The study, loaded once. Raises StudyError."""
-        return load_study(self.study)
+        return load(self.study)
 
     def limits(self) -> Limits:
         """The budgets, with no limit on the number of runs."""

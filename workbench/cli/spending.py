@@ -9,18 +9,20 @@ from typing import TYPE_CHECKING
 import click
 
 from workbench import process
-from workbench.cli.common import messages, print_json, print_text, say_next
-from workbench.cli.forecasting import banded, kept_calibration
+from workbench.cli.forecasting import kept_calibration
 from workbench.cli.front import show_front, tell_doubts
+from workbench.cli.printing import messages, print_json, print_text, say_next
 from workbench.errors import Refused
 from workbench.front.members import pareto_front
 from workbench.front.objectives import View
-from workbench.quantities import dollars, duration, many
+from workbench.front.points import Points
+from workbench.quantities import banded, dollars, duration, many
 from workbench.report.answers import answer
-from workbench.report.efficiency import efficiency_record, efficiency_text
+from workbench.report.efficiency import efficiency_text
 from workbench.report.records import front_record
 from workbench.result import Result, by_run, spending
 from workbench.result.outdated import outdated_text
+from workbench.result.sharing import sharing_text
 from workbench.sweep import SEEDS, expected, left, longest, replicates
 
 if TYPE_CHECKING:
@@ -51,7 +53,9 @@ def ask(budget: Budget, likely: Estimate | None, *, yes: bool, bounded: bool, wh
     most = min(bounds, default=None)
     if (most is not None and most <= ASK_ABOVE_USD) or (likely is not None and likely.high <= ASK_ABOVE_USD and bounded):
         return
-    spend = f"up to {dollars(most)}" if most is not None else "an unknown sum" if likely is None else banded(likely, dollars)
+    spend = "an unknown sum" if likely is None else banded(likely, dollars, basis=False)
+    if most is not None:
+        spend = f"up to {dollars(most)}"
     text = f"This {what} may spend {spend} on {offer.name}"
     # A question that nobody sees would hang a job for ever.
     if not messages.is_terminal or not sys.stdin.isatty():
@@ -70,19 +74,22 @@ def show_outcome(study: Study, ledger: Ledger, results: Sequence[Result], view: 
     runs = len(by_run(first))
     # What was only graded has one id for both, and no new seed.
     again = len(by_run(r for r in results if r.replicate_of is not None and r.recipe_id != r.run_id))
-    text = f"{runs} run{'' if runs == 1 else 's'}" + (f" and {again} with new seeds" if again else "")
+    text = many(runs, "run") + (f" and {again} with new seeds" if again else "")
     messages.print(f"Spent in all: {dollars(spent.usd)} and {duration(spent.seconds)} for {text}.\n")
     if outdated := outdated_text(results):
         messages.print(outdated, style="yellow", markup=False)
     timed = kept_calibration()
     if as_json:
-        print_json(front_record(ledger.name, results, view) | {"efficiency": efficiency_record(results, timed)})
+        print_json(front_record(ledger.name, results, view, calibration=timed))
     else:
-        show_front(results, view)
-        print_text(f"\n{answer(results, view)}")
-        tell_doubts(results, view, ledger.description["grading"])
+        points, description = Points.of(results, view), ledger.description
+        show_front(points)
+        print_text(f"\n{answer(points)}")
+        tell_doubts(results, view, description["grading"])
         if efficient := efficiency_text(results, timed):
             messages.print(f"Efficiency: {efficient}", style="dim", markup=False)
+        for record in description["sharing"]:
+            messages.print(sharing_text(record), style="dim", markup=False)
         following = _following(study, results, view, then or ("front" if again else ""))
         click.get_current_context().call_on_close(lambda: say_next(following))  # MLflow is yet to be told
 

@@ -8,21 +8,9 @@ import time
 import click
 
 from workbench.cli import complete
-from workbench.cli.common import (
-    json_option,
-    limit_flags,
-    open_ledger,
-    price_options,
-    print_json,
-    print_text,
-    reading,
-    say_next,
-    storage_option,
-    study_path,
-    tell_changes,
-    typed_name,
-    view_of,
-)
+from workbench.cli.printing import print_json, print_text, reading, say_next
+from workbench.cli.shared_options import json_option, price_options, storage_option
+from workbench.cli.studies import limit_flags, open_ledger, study_path, tell_changes, typed_name, view_of
 from workbench.report.progress import Settled, progress
 
 
@@ -50,6 +38,7 @@ def status(study: str | None, platform: str | None, label_usd: float | None, sto
             view,
             now=now,
             limits=description.get("limits"),
+            sharing=description.get("sharing", ()),
         )
     if as_json:
         workers = [

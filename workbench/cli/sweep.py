@@ -13,11 +13,12 @@ import click
 
 from workbench import forecast, search
 from workbench.cli import complete, workers
-from workbench.cli.common import COUNT, POSITIVE, SHARE, messages, waiting, warn_if_busy
 from workbench.cli.confirm import SEEDS, confirm_front
-from workbench.cli.forecasting import UNBOUNDED_RUNS, budget_text, expectation, forecaster_of, most_runs
+from workbench.cli.crew import AUTO, Crew, Workers, runs_to_come
+from workbench.cli.forecasting import UNBOUNDED_RUNS, budget_text, expectation, forecaster_of, most_runs, warn_if_busy
 from workbench.cli.notebook import end_notebook
-from workbench.cli.options import Whole, gathered, placed, setting
+from workbench.cli.options import COUNT, POSITIVE, SHARE, Whole, gathered, placed, setting
+from workbench.cli.printing import messages, waiting
 from workbench.cli.progress import Progress
 from workbench.cli.setup import (
     Measured,
@@ -40,14 +41,14 @@ from workbench.prices import Prices
 from workbench.quantities import dollars
 from workbench.result import by_run, labels_bought, originals
 from workbench.settings import stated
-from workbench.sweep import LocalLauncher, RayLauncher, Unwritten, check_data, graded_by, provenance
+from workbench.sweep import RayLauncher, Unwritten, check_data, graded_by, provenance
 from workbench.sweep import sweep as work
 
 if TYPE_CHECKING:
     from workbench.ledger import Patience
     from workbench.prices import Offer
     from workbench.study import Study
-    from workbench.sweep import Launcher, Limits, Outcome
+    from workbench.sweep import Autoscaler, Launcher, Limits, Outcome
 
 F = TypeVar("F", bound=Callable[..., Any])
 
@@ -65,7 +66,7 @@ class SweepOptions(TrainingOptions):
             confirmed.
         confirm_seeds: New seeds then.
         stop_below: Least growth that the next US$ is expected to buy; None is no bound.
-        workers: Processes that work at once.
+        workers: Processes that work at once; `auto`: as many as the machine's devices are worth.
         devices: GPUs that hold a run together.
         ray: The address of a cluster of Ray's that they work on; None: they work on this machine.
         log_samples: Examples that are put on record with each checkpoint.
@@ -78,7 +79,7 @@ class SweepOptions(TrainingOptions):
     confirm_share: float | None
     confirm_seeds: int
     stop_below: float | None
-    workers: int
+    workers: int | str
     devices: int
     ray: str | None
     log_samples: int
@@ -92,12 +93,17 @@ class SweepOptions(TrainingOptions):
 
     def work(self) -> dict[str, Any]:
         """How runs are made, as fields of a job."""
-        return {"workers": self.workers, "devices": self.devices, "log_samples": self.log_samples}
+        return {"devices": self.devices, "log_samples": self.log_samples}
 
     def check(self, offer: Offer, label_usd: float) -> None:
         """Raise UsageError where the sampler cannot search this space, or cannot end as it is told
         to.
         """
+        if self.workers == AUTO and self.ray is not None:
+            raise UsageError(
+                "--workers auto is for the devices of one machine, and --ray has one worker for each device of its cluster, whose "
+                "use it does not measure. Leave one of them out."
+            )
         with placed("sampler"):
             search.check_sampler(self.sampler, self.loaded)
         if self.stop_below is not None:
@@ -129,11 +135,12 @@ def sweep_options(command: F) -> F:
         ),
         setting(
             "--workers",
-            type=count,
+            type=Workers(min=1),
             default=1,
             show_default=True,
-            metavar="N",
-            help="Processes that work at once on this machine: each has one of its GPUs, or a share of its CPUs.",
+            metavar="N|auto",
+            help="Processes that work at once on this machine: each has one of its GPUs, or a share of its CPUs. auto: as many as "
+            "its CPUs are enough for; on a GPU one, and more while it is measured to be idle and they gain.",
         ),
         click.option(
             "--ray",
@@ -294,9 +301,7 @@ def _tell_and_ask(setup: Setup, asked: SweepOptions) -> None:
     _print_head(setup.study.question, setup.view, len(setup.study.dimensions))
     warn_if_busy()
     results = setup.ledger.results()
-    made = len(by_run(originals(results)))
-    to_come = (most_runs(setup.study, setup.limits.trials) or UNBOUNDED_RUNS) - made
-    runs = max(1, to_come)  # where none may start, those begun may go on
+    made, runs = len(by_run(originals(results))), runs_to_come(setup)
     run = forecast.typical(setup.forecaster)
     if run.devices is not None and run.devices > asked.devices:
         text = f"A run is forecast to need the memory of {run.devices} of these GPUs: --devices {run.devices} has them hold it."
@@ -305,7 +310,7 @@ def _tell_and_ask(setup: Setup, asked: SweepOptions) -> None:
     terms = forecast.Terms(Prices(setup.offer, setup.label_usd), same_machine=True)
     taken = forecast.of_runs(run, runs, terms, starts=1, labels_bought=labels)
     budgets = bounds(setup.budget.spent(results), dataclasses.asdict(setup.limits))
-    if to_come > 0:
+    if made < (most_runs(setup.study, setup.limits.trials) or UNBOUNDED_RUNS):
         told = (expectation(taken, runs, setup.offer, more=made > 0), budget_text(taken, runs, budgets))
         messages.print(" ".join(filter(None, told)), markup=False)
     with setup.measured.unbilled():
@@ -321,18 +326,20 @@ def _worked(setup: Setup, asked: SweepOptions) -> tuple[Outcome, int]:
     _tell_and_ask(setup, asked)
     sweep_id, code = workers.new_sweep(), 0
     with setup.notebook(sweep_id) as notebook, setup.measured.meter, Progress(setup.view, setup.budget) as progress:
-        job = setup.job(notebook, progress, **asked.work(), sweep=sweep_id)
-        if asked.workers == 1 and asked.ray is None:
+        crew = Crew(asked.workers, asked.devices, setup)
+        job = setup.job(notebook, progress, **asked.work(), workers=crew.count, sweep=sweep_id)
+        if crew.alone and asked.ray is None:
             outcome = work(job, sampler=asked.sampler, seed=asked.seed)
         else:
             how: dict[str, str | int] = {"sampler": asked.sampler, "seed": asked.seed}
             made_with = provenance.of(setup.study, setup.measured.meter)
-            launcher = launcher_of(asked, setup)  # first: a sweep that has no cluster has not begun
+            launcher, autoscaler = launcher_of(asked, setup, crew)  # first: a sweep that has no cluster has not begun
             # A single worker notes the beginning itself. Of several none does: without
             # this the study would go on showing how the sweep before it ended.
             setup.ledger.note_begin(dataclasses.asdict(setup.limits), sweep_id)
             provenance.note_start(job, made_with, setup.ledger.results(running=True), how)
-            outcome, code = workers.supervise(replace(job, before=setup.measured.closed()), sweep_id, launcher)
+            job = replace(job, before=setup.measured.closed())
+            outcome, code = workers.supervise(job, sweep_id, launcher, autoscaler=autoscaler)
     messages.print(f"\nThe sweep ended: {outcome.reason}.")
     then = "sweep" if outcome.interrupted else ""
     if asked.confirm_share is None or outcome.interrupted or code:
@@ -345,8 +352,8 @@ def _worked(setup: Setup, asked: SweepOptions) -> tuple[Outcome, int]:
     return outcome, code
 
 
-def launcher_of(asked: SweepOptions, setup: Setup) -> Launcher:
-    """What starts the workers that were asked for.
+def launcher_of(asked: SweepOptions, setup: Setup, crew: Crew) -> tuple[Launcher, Autoscaler | None]:
+    """What starts the workers that were asked for, and what says how many there are to be on each GPU; None where that is settled.
 
     Raises:
         EnvironmentFault: There is no cluster at the address.
@@ -354,7 +361,8 @@ def launcher_of(asked: SweepOptions, setup: Setup) -> Launcher:
     """
     assert setup.forecaster is not None
     if asked.ray is None:
-        return LocalLauncher(asked.workers, workers.together(workers.devices(), asked.devices))
+        local = crew.launcher()
+        return local, crew.autoscaler(local) if crew.grows else None
     if asked.devices > 1:
         raise UsageError("--devices is for the GPUs of one machine, and --ray places each worker on one. Leave one of them out.")
     needed = forecast.typical(setup.forecaster).peak_memory_bytes if not setup.measured.meter.devices else None
@@ -366,7 +374,7 @@ def launcher_of(asked: SweepOptions, setup: Setup) -> Launcher:
             f"the ledger is a file, and {others[0]} is another machine. Name one that all of them reach: "
             "--storage postgresql+psycopg2://user@host/name."
         )
-    return launcher
+    return launcher, None
 
 
 def _print_head(question: str, view: View, dimensions: int) -> None:

@@ -11,13 +11,15 @@ import click
 
 from workbench import prices
 from workbench.cli import complete
-from workbench.cli.common import load_study, messages, print_text, say_next, states_option, storage_option, waiting, writing
 from workbench.cli.forecasting import forecaster_of, most_runs
 from workbench.cli.options import Whole, gathered, setting
+from workbench.cli.printing import messages, print_text, say_next, waiting, writing
+from workbench.cli.shared_options import states_option, storage_option
 from workbench.errors import Refused, UsageError
 from workbench.forecast import rank, typical
 from workbench.prices import label_usd_of
 from workbench.settings import stated
+from workbench.study import load
 from workbench.sweep import machine_files
 from workbench.sweep.machine_files import Machines
 
@@ -62,39 +64,39 @@ class UpOptions:
 @storage_option
 @states_option
 @gathered(UpOptions)
-def up(options: UpOptions) -> None:
+def up(asked: UpOptions) -> None:
     """Write what starts workers for the file STUDY on other machines: for SkyPilot, Kubernetes and Slurm. Nothing is started.
 
     The machines are those of the cheapest offer that `workbench platforms` finds, or of --platform. Each runs `workbench worker` on
     the ledger of --storage, which is a server that all of them reach. Passwords are in no file: PGPASSFILE names where they are.
     """
-    machine_files.check(options.study, options.storage or "", options.states)  # before anything is loaded
-    loaded = load_study(options.study)
-    stem = Path(options.study).stem
-    offer = _offer(options, loaded)
+    machine_files.check(asked.study, asked.storage or "", asked.states)  # before anything is loaded
+    loaded = load(asked.study)
+    stem = Path(asked.study).stem
+    offer = _offer(asked, loaded)
     machines = Machines(
-        study=options.study,
+        study=asked.study,
         name=stem,
         offer=offer,
-        count=options.machines,
-        storage=options.storage or "",
-        states=options.states,
-        install=options.install or machine_files.INSTALL,
-        image=options.image,
-        folder=options.out,
+        count=asked.machines,
+        storage=asked.storage or "",
+        states=asked.states,
+        install=asked.install or machine_files.INSTALL,
+        image=asked.image,
+        folder=asked.out,
     )
     texts = _texts(machines)
-    there = [name for name in texts if (options.out / name).exists()]
+    there = [name for name in texts if (asked.out / name).exists()]
     if there:
-        raise Refused(f"{options.out / there[0]} is there already. Delete it, or name another folder by --out.")
-    with writing(options.out):
-        options.out.mkdir(parents=True, exist_ok=True)
+        raise Refused(f"{asked.out / there[0]} is there already. Delete it, or name another folder by --out.")
+    with writing(asked.out):
+        asked.out.mkdir(parents=True, exist_ok=True)
         for name, text in texts.items():
-            (options.out / name).write_text(text, encoding="utf-8")
+            (asked.out / name).write_text(text, encoding="utf-8")
     messages.print(machines.head, markup=False)
     for name in texts:
-        print_text(str(options.out / name))
-    if options.install is None and f"{stem}.sky.yaml" in texts and not Path(machine_files.WHEEL).exists():
+        print_text(str(asked.out / name))
+    if asked.install is None and f"{stem}.sky.yaml" in texts and not Path(machine_files.WHEEL).exists():
         messages.print(
             f"The workbench is on no package index: machines that SkyPilot starts install {machine_files.WHEEL}, which is not in "
             "this folder yet. Make it by `pip wheel --no-deps --wheel-dir . SOURCE`, SOURCE being the folder of the workbench's "
@@ -102,23 +104,23 @@ def up(options: UpOptions) -> None:
             style="yellow",
             markup=False,
         )
-    if options.states is None and options.machines > 1:
+    if asked.states is None and asked.machines > 1:
         messages.print("Without --states a run that one machine leaves is begun anew on another.", style="yellow", markup=False)
     say_next(f"read them, then, in this folder, `{machines.start(next(iter(texts)))}`")
 
 
-def _offer(options: UpOptions, study: Study) -> Offer:
+def _offer(asked: UpOptions, study: Study) -> Offer:
     """The offer of the machines. Raises UsageError where none is known to be cheapest."""
-    if options.platform is not None:
-        return prices.find(options.platform)
-    rented = [o for o in prices.load() if o.commitment != "owned" and (options.spot or o.commitment != "spot")]
+    if asked.platform is not None:
+        return prices.find(asked.platform)
+    rented = [o for o in prices.load() if o.commitment != "owned" and (asked.spot or o.commitment != "spot")]
     with waiting("Reading the data, building models without weights …"):
         runs = most_runs(study, stated("trials", None, study)) or 16
-        ranked = rank(typical(forecaster_of(study, options.storage)), runs, rented, label_usd_of(None, study))
+        ranked = rank(typical(forecaster_of(study, asked.storage)), runs, rented, label_usd_of(None, study))
     found = next((each.offer for each in ranked if each.fits and each.taken), None)
     if found is None:
         raise UsageError(
-            f"no offer is known to fit: its time or memory is unknown. `workbench plan {options.study} --calibrate` measures them; "
+            f"no offer is known to fit: its time or memory is unknown. `workbench plan {asked.study} --calibrate` measures them; "
             "or name one by --platform."
         )
     return found

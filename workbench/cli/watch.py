@@ -7,8 +7,9 @@ from pathlib import Path
 import click
 
 from workbench.cli import complete
-from workbench.cli.common import Table, json_option, print_json, print_table, print_text, reading
 from workbench.cli.options import setting
+from workbench.cli.printing import Table, print_json, print_table, print_text, reading
+from workbench.cli.shared_options import json_option
 from workbench.quantities import count, dollars, duration
 from workbench.report import in_use
 from workbench.watching import feedback, history

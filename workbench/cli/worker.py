@@ -15,10 +15,11 @@ from typing import TYPE_CHECKING
 import click
 
 from workbench.cli import workers
-from workbench.cli.common import messages, waiting
+from workbench.cli.crew import Crew
 from workbench.cli.forecasting import forecaster_of
 from workbench.cli.notebook import MLFLOW_PATIENCE_SECONDS, end_notebook
 from workbench.cli.options import gathered
+from workbench.cli.printing import messages, waiting
 from workbench.cli.progress import Progress
 from workbench.cli.setup import prices_of, url_of
 from workbench.cli.spending import ask
@@ -27,7 +28,7 @@ from workbench.cli.workers import Reporting, tell
 from workbench.errors import EnvironmentFault
 from workbench.ledger import AWAY_SECONDS, Ledger, Patience
 from workbench.quantities import dollars
-from workbench.sweep import Limits, Neighbours, Orders, graded_by, provenance
+from workbench.sweep import Limits, Neighbours, Orders, Standing, graded_by, provenance
 from workbench.sweep import sweep as work
 
 if TYPE_CHECKING:
@@ -100,8 +101,9 @@ def _joined(setup: Setup, asked: WorkerOptions, sweep_id: str) -> tuple[Outcome,
     rate = dollars(float(setup.offer.usd_per_hour))
     messages.print(f"{'Beginning' if begins else 'Joining'} the sweep; this machine is {setup.offer.name}, at {rate} an hour.")
     with setup.notebook(sweep_id) as notebook, setup.measured.meter, Progress(setup.view, setup.budget) as progress:
-        launcher = launcher_of(asked, setup) if asked.workers > 1 or asked.ray is not None else None
-        job = setup.job(notebook, progress, **asked.work(), sweep=sweep_id, joined=True)
+        crew = Crew(asked.workers, asked.devices, setup)
+        launcher, autoscaler = (None, None) if crew.alone and asked.ray is None else launcher_of(asked, setup, crew)
+        job = setup.job(notebook, progress, **asked.work(), workers=crew.count, sweep=sweep_id, joined=True)
         if begins:
             setup.ledger.note_begin(dataclasses.asdict(setup.limits), sweep_id)
             how: dict[str, str | int] = {"sampler": asked.sampler, "seed": asked.seed}
@@ -109,9 +111,10 @@ def _joined(setup: Setup, asked: WorkerOptions, sweep_id: str) -> tuple[Outcome,
             provenance.note_start(job, made_with, setup.ledger.results(running=True), how)
         if launcher is None:
             # It has the machine to itself: while it waits nobody is charged for it.
-            outcome = work(replace(job, apart=True), sampler=asked.sampler, seed=asked.seed)
+            outcome = work(replace(job, standing=Standing(apart=True)), sampler=asked.sampler, seed=asked.seed)
         else:
-            outcome, code = workers.supervise(replace(job, before=setup.measured.closed()), sweep_id, launcher, ends=False)
+            job = replace(job, before=setup.measured.closed())
+            outcome, code = workers.supervise(job, sweep_id, launcher, ends=False, autoscaler=autoscaler)
     messages.print(f"\nThis machine's work ended: {outcome.reason}.")
     last = False
     with contextlib.suppress(EnvironmentFault):  # it is away, and was waited for
@@ -139,7 +142,7 @@ def _supervised(asked: WorkerOptions) -> None:
     setup.forecaster = forecaster_of(asked.loaded, asked.storage, setup.ledger.results())
     orders = Orders.read(sys.stdin)
     meter = setup.measured.meter
-    Neighbours(meter, sys.stdin)
+    standing = Neighbours(meter, sys.stdin).standing
     with setup.notebook(orders.sweep) as notebook, meter, Reporting(setup.view, setup.budget) as progress:
         job = setup.job(
             notebook,
@@ -148,7 +151,7 @@ def _supervised(asked: WorkerOptions) -> None:
             workers=orders.workers,
             devices=asked.devices,
             joined=True,
-            apart=orders.apart,
+            standing=standing,
             log_samples=asked.log_samples,
         )
         outcome = work(job, sampler=asked.sampler, seed=asked.seed)

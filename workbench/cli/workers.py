@@ -1,4 +1,4 @@
-"""`workbench sweep --workers N` and `--ray`: the worker's side of the command, and the supervisor's."""
+"""`workbench sweep --workers N|auto` and `--ray`: the worker's side of the command, and the supervisor's."""
 
 from __future__ import annotations
 
@@ -6,21 +6,24 @@ import contextlib
 import json
 import os
 import sys
+import threading
 import uuid
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 import click
 
-from workbench.cli.common import messages
+from workbench.cli.printing import messages
 from workbench.cli.progress import Progress
 from workbench.errors import EnvironmentFault
 from workbench.meter import Meter, number_gpus_as_nvml
-from workbench.sweep import Job, Launcher, Orders, Outcome, Supervisor
+from workbench.sweep import Autoscaler, Job, Launcher, Orders, Outcome, Pace, Supervisor
 from workbench.usage import Usage
 
 if TYPE_CHECKING:
     from workbench.result import Result
+
+_telling = threading.Lock()
 
 
 class Reporting(Progress):
@@ -33,6 +36,10 @@ class Reporting(Progress):
         """Tell the supervisor that the worker waits, or is at work again."""
         tell(waiting=begins)
 
+    def paced(self, pace: Pace | None) -> None:
+        """Tell the supervisor how far the training is."""
+        tell(pace=None if pace is None else pace._asdict())
+
     def recorded(self, result: Result, results: Sequence[Result]) -> None:
         """Tell the supervisor that a Result is in the ledger."""
         tell(recorded=result.number)
@@ -41,7 +48,8 @@ class Reporting(Progress):
 
 def tell(**said: Any) -> None:
     """Write one line of JSON to the supervisor."""
-    click.echo(json.dumps(said))
+    with _telling:  # how far the training is comes from another thread, and two lines must not be mixed
+        click.echo(json.dumps(said))
 
 
 def new_sweep() -> str:
@@ -55,7 +63,9 @@ def worker_words(words: Sequence[str]) -> list[str]:
     return [*words[:at], "worker", *words[at + 1 :], "--supervised"]
 
 
-def supervise(job: Job, sweep: str, launcher: Launcher, *, ends: bool = True) -> tuple[Outcome, int]:
+def supervise(
+    job: Job, sweep: str, launcher: Launcher, *, ends: bool = True, autoscaler: Autoscaler | None = None
+) -> tuple[Outcome, int]:
     """Have the workers of a job do it.
 
     Args:
@@ -64,19 +74,19 @@ def supervise(job: Job, sweep: str, launcher: Launcher, *, ends: bool = True) ->
         sweep: The id of the sweep that the workers are part of.
         launcher: Starts them.
         ends: Whether the sweep ends with them: not where other machines work on it too.
+        autoscaler: Says how many there are to be on each GPU; None: as many as the launcher has places.
 
     Returns:
         How it ended, and the exit code of a worker that failed, or 0.
     """
-    apart = len({place.device for place in launcher.places()}) == len(launcher.places())
-    # Only workers with a GPU or a machine each may wait.
-    orders = Orders(job.workers, sweep, job.before or Usage(), apart=apart)
+    orders = Orders(job.workers, sweep, job.before or Usage())
     supervisor = Supervisor(
         worker_words(sys.argv[1:]),
         orders,
         launcher,
         job,
         told=lambda index, text: messages.print(f"worker {index}: {text}", markup=False, highlight=False),
+        autoscaler=autoscaler,
     )
     outcome = supervisor.run()
     with contextlib.suppress(EnvironmentFault):  # it is away, and was waited for
@@ -85,7 +95,7 @@ def supervise(job: Job, sweep: str, launcher: Launcher, *, ends: bool = True) ->
     return outcome, supervisor.failure
 
 
-def devices() -> list[str]:
+def visible() -> list[str]:
     """Return the visible GPUs, as `CUDA_VISIBLE_DEVICES` names them."""
     # By default CUDA numbers the fastest GPU first and NVML goes by the
     # bus: a worker would train on one GPU and be billed for another.

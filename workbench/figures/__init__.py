@@ -25,17 +25,13 @@ from workbench.figures.labels import labels
 from workbench.figures.other_offers import elsewhere
 from workbench.figures.regret import regret
 from workbench.figures.settings import by_setting, importance, parallel
-from workbench.figures.style import COLOURS, DASHES, GREY, INK, SYMBOLS, html, looks, write_html
+from workbench.figures.style import GREY, html, looks, write_html
 from workbench.figures.trajectory import course
 
 __all__ = [
     "CLOUD",
-    "COLOURS",
-    "DASHES",
     "FEWEST_ROWS",
     "GREY",
-    "INK",
-    "SYMBOLS",
     "by_method",
     "by_setting",
     "class_shares",

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
-from workbench.figures.style import COLOURS, SYMBOLS, ticks
+from workbench.figures.style import COLOURS, SYMBOLS, cost_axis
 from workbench.front.objectives import View
 from workbench.front.points import Points
 from workbench.report.axes import AXES
@@ -48,18 +48,12 @@ def by_method(points: Points) -> Figure:
             marker={"symbol": SYMBOLS[i % len(SYMBOLS)], "size": 8},
             hovertemplate="%{text}<br>%{y:.1f}<extra></extra>",
         )
-    marks = ticks([x for x, _, _ in priced])
     figure.update_layout(
         template="plotly_white",
         height=420,
         margin={"l": 60, "r": 20, "t": 30, "b": 60},
         legend={"title": {"text": "method"}},
-        xaxis={
-            "type": "log",
-            "title": f"budget for one model: {axis.title} (logarithmic)",
-            "tickvals": marks,
-            "ticktext": [axis.text(t * axis.per_unit).removesuffix(f" {axis.unit}") for t in marks],
-        },
+        xaxis=cost_axis(axis, [x for x, _, _ in priced], f"budget for one model: {axis.title} (logarithmic)"),
         yaxis={"title": f"best {view.maximize} within it"},
         font={"size": 14},
     )

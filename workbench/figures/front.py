@@ -9,11 +9,11 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from workbench.figures.style import COLOURS, GREY, INK, SYMBOLS, ticks
+from workbench.figures.style import COLOURS, GREY, INK, SYMBOLS, cost_axis
 from workbench.front.objectives import View
 from workbench.front.points import Points, baselines
 from workbench.report.answers import Pick, cost_text
-from workbench.report.axes import AXES
+from workbench.report.axes import AXES, in_unit
 from workbench.report.text import describe
 from workbench.result import Result
 
@@ -39,21 +39,20 @@ _SAID = {
 }
 
 
-def front(results: Sequence[Result] | Points, view: View, *, title: str = "", hidden: Collection[str] = ()) -> Figure:
+def front(points: Points, *, title: str = "", hidden: Collection[str] = ()) -> Figure:
     """Draw cost from cold (logarithmic) against the score: every checkpoint, and the front as a staircase.
 
     Members of the front stand in a diamond, with the colour and shape of their method and, where new seeds tell it, a 95 %
     interval. Dominated points are grey. Baselines are dotted lines.
 
     Args:
-        results: All Results of a study, or its points at this view.
-        view: Prices and objectives. The first cost is drawn.
+        points: The points of a study. The first cost of their view is drawn.
         title: The title above the figure.
         hidden: Ids of the runs whose dominated points are left out.
     """
     import plotly.graph_objects as go
 
-    points = results if isinstance(results, Points) else Points.of(results, view)
+    view = points.view
     axis = AXES[view.minimize[0]]
     figure = go.Figure()
     if points.members:
@@ -76,26 +75,21 @@ def front(results: Sequence[Result] | Points, view: View, *, title: str = "", hi
         if group:
             figure.add_scatter(**_markers(group, points, i, kept=True), **_intervals(group, points))
     _baselines(figure, points)
-    marks, scores = ticks([_cost(r, view) for r in points.found]), [0.0, *map(points.score, points.found)]
+    scores = [0.0, *map(points.score, points.found)]
     lines = textwrap.wrap(title, 80)
     figure.update_layout(
         title={"text": "<br>".join(lines), "font": {"size": 17}, "x": 0.01, "xanchor": "left"},
         template="plotly_white",
         width=1000,
         height=560,
-        margin={
-            "l": 70,
-            "r": 30,
-            "t": 80 + 24 * max(0, len(lines) - 2) if lines else 30,
-            "b": 70,
-        },  # two lines of title fit into 80
+        # Two lines of title fit into 80.
+        margin={"l": 70, "r": 30, "t": 80 + 24 * max(0, len(lines) - 2) if lines else 30, "b": 70},
         legend={"title": {"text": legend}, "itemsizing": "trace"},
-        xaxis={
-            "type": "log",
-            "title": f"{axis.title} (logarithmic)<br><sup>of one run, from nothing to this checkpoint</sup>",
-            "tickvals": marks,
-            "ticktext": [axis.text(t * axis.per_unit).removesuffix(f" {axis.unit}") for t in marks],
-        },
+        xaxis=cost_axis(
+            axis,
+            [_cost(r, view) for r in points.found],
+            f"{axis.title} (logarithmic)<br><sup>of one run, from nothing to this checkpoint</sup>",
+        ),
         yaxis={"title": view.maximize, "range": [1.25 * min(scores), 1.25 * max(scores) or 1.0]},  # room for labels
         font={"size": 15},
         hovermode="closest",
@@ -146,8 +140,7 @@ def mark(
 
 
 def _cost(r: Result, view: View) -> float:
-    name = view.minimize[0]
-    return (view.cost(r, name) or 0.0) / AXES[name].per_unit
+    return in_unit(view, r, view.minimize[0]) or 0.0
 
 
 def _thinned(dominated: Sequence[Result], points: Points) -> list[Result]:

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 from workbench.figures.style import COLOURS, GREY, INK, ticks
 from workbench.front.points import Points
-from workbench.report.axes import AXES
+from workbench.report.axes import AXES, in_unit
 from workbench.report.text import describe
 
 if TYPE_CHECKING:
@@ -30,7 +30,7 @@ def front_3d(points: Points) -> Figure:
             group = [r for r in points.found if r.method == method and points.on_front(r) == kept]
             if not group:
                 continue
-            x, y = ([(view.cost(r, name) or 0.0) / AXES[name].per_unit for r in group] for name in names)
+            x, y = ([in_unit(view, r, name) or 0.0 for r in group] for name in names)
             figure.add_scatter3d(
                 x=x,
                 y=y,
@@ -57,7 +57,7 @@ def front_3d(points: Points) -> Figure:
         "aspectmode": "cube",
     }
     for side, name in zip(("xaxis", "yaxis"), names, strict=True):
-        costs = [(view.cost(r, name) or 0.0) / AXES[name].per_unit for r in points.found]
+        costs = [in_unit(view, r, name) or 0.0 for r in points.found]
         scene[side] = {
             "title": AXES[name].title,
             # A model that was only asked can cost no labels at all, and 0 has no logarithm.

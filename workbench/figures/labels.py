@@ -28,30 +28,8 @@ def labels(groups: Mapping[str, Sequence[Best]], found: Line | None, view: View,
     figure = go.Figure()
     counts = sorted({best.labels for group in groups.values() for best in group})
     if found is not None:
-        ahead = [found.most, found.most + MORE]
-        at = [found.at(count) for count in ahead]
-        figure.add_scatter(
-            # A closed outline: along the lower ends of the band, and back along the upper ones.
-            x=[*ahead, *ahead[::-1]],
-            y=[*(each.low for each in at), *(each.high for each in at[::-1])],
-            mode="lines",
-            fill="toself",
-            fillcolor="rgba(136,136,136,0.25)",
-            line={"width": 0},
-            hoverinfo="skip",
-            name="95 % band",
-        )
-        # Three points are enough, as the line is straight over the logarithm of the labels.
-        whole = [counts[0], *ahead]
-        figure.add_scatter(
-            x=whole,
-            y=[found.at(count).value for count in whole],
-            mode="lines",
-            line={"color": GREY, "dash": "dash", "width": 2},
-            hoverinfo="skip",
-            name="line through the best",
-        )
-        counts.append(ahead[-1])
+        _line(figure, found, counts[0])
+        counts.append(found.most + MORE)
     for name, group in groups.items():
         colour, symbol = looks[name]
         figure.add_scatter(
@@ -78,3 +56,30 @@ def labels(groups: Mapping[str, Sequence[Best]], found: Line | None, view: View,
         margin={"l": 70, "r": 20, "t": 20, "b": 60},
     )
     return figure
+
+
+def _line(figure: Figure, found: Line, least: int) -> None:
+    """Draw the line through the best points from the least number of labels on, and its band where it goes beyond them."""
+    ahead = [found.most, found.most + MORE]
+    at = [found.at(count) for count in ahead]
+    figure.add_scatter(
+        # A closed outline: along the lower ends of the band, and back along the upper ones.
+        x=[*ahead, *ahead[::-1]],
+        y=[*(each.low for each in at), *(each.high for each in at[::-1])],
+        mode="lines",
+        fill="toself",
+        fillcolor="rgba(136,136,136,0.25)",
+        line={"width": 0},
+        hoverinfo="skip",
+        name="95 % band",
+    )
+    # Three points are enough, as the line is straight over the logarithm of the labels.
+    whole = [least, *ahead]
+    figure.add_scatter(
+        x=whole,
+        y=[found.at(count).value for count in whole],
+        mode="lines",
+        line={"color": GREY, "dash": "dash", "width": 2},
+        hoverinfo="skip",
+        name="line through the best",
+    )

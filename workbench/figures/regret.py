@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 from workbench.figures.style import COLOURS, DASHES
+from workbench.quantities import many
 
 if TYPE_CHECKING:
     from plotly.graph_objects import Figure
@@ -21,7 +22,7 @@ def regret(record: Mapping[str, Any]) -> Figure:
 
     protocol, tables = record["protocol"], [table["table"] for table in record["tables"]]
     panels = [(table, workers) for table in tables for workers in protocol["workers"]]
-    titles = [f"{table}, {workers} worker{'' if workers == 1 else 's'}" for table, workers in panels]
+    titles = [f"{table}, {many(workers, 'worker')}" for table, workers in panels]
     columns = len(protocol["workers"])
     figure = make_subplots(rows=len(tables), cols=columns, subplot_titles=titles, shared_xaxes=True, shared_yaxes=True)
     for row in record["results"]:

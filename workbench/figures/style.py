@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from workbench.quantities import dollars, number
+from workbench.result import Axis
 
 if TYPE_CHECKING:
     from plotly.graph_objects import Figure
@@ -48,6 +49,13 @@ def log_axis(values: Sequence[float], title: str, *, money: bool) -> dict[str, A
     marks = [mark for mark in every[::3] if mark in marks] if len(marks) > MOST_TICKS else marks  # powers of ten alone
     write = dollars if money else number
     return {"type": "log", "title": title, "tickvals": marks, "ticktext": [write(mark) for mark in marks]}
+
+
+def cost_axis(axis: Axis, amounts: Sequence[float], title: str) -> dict[str, Any]:
+    """Return a logarithmic axis of a cost: its amounts are in its unit, and so are the ticks."""
+    marks = ticks(amounts)
+    written = [axis.text(mark * axis.per_unit).removesuffix(f" {axis.unit}") for mark in marks]
+    return {"type": "log", "title": title, "tickvals": marks, "ticktext": written}
 
 
 def html(figure: Figure) -> str:

@@ -100,7 +100,7 @@ class Amounts:
         asked = [self.data_of(each) for each in (recipe, *recipe.graders)]
         dev_tokens = sum(statistics.fmean(map(sum, each.dev)) * each.dev_examples + sum(each.shared) for each in asked)
         graded_also = (self._grading(each, self.data_of(each).dev_examples) for each in recipe.graders)
-        parents = [self.of_parent(parent) for parent in recipe.parents]
+        parents = [self._of_parent(parent) for parent in recipe.parents]
         pretrain = {"pretrain": functools.reduce(_added, parents)} if parents else {}
         return pretrain | {
             "data": _added({"encoded": data.tokens * count + dev_tokens}, self._choosing(recipe)),
@@ -115,7 +115,7 @@ class Amounts:
         shared = flops.forward(_known(self.pair(recipe)), data.shared)
         return {"flops": evaluate * graded + shared, "graded": float(graded), **self._decoded(recipe, graded)}
 
-    def of_parent(self, parent: Recipe) -> dict[str, float]:
+    def _of_parent(self, parent: Recipe) -> dict[str, float]:
         """Return the work of making what a recipe starts from, with its own parents, and no evaluation."""
         whole: dict[str, float] = {}
         for phase, amounts in self.of(parent).items():
@@ -161,7 +161,7 @@ class Amounts:
         width = pair.shape.width if pair.shape else 0
         lengths = list(itertools.chain(*(data.asked or data.dev)))
         each = flops.forward(_known(pair), lengths) / max(1, len(data.dev))
-        sizes = labels_of_rounds(recipe.acquire, data.train_examples) + ([data.train_examples] if recipe.pseudo else [])
+        sizes = _labels_of_rounds(recipe.acquire, data.train_examples) + ([data.train_examples] if recipe.pseudo else [])
         compared = data.train_examples * data.pool_examples * (width + data.classes) if recipe.acquire else 0
         return {
             "encoded": sum(lengths) / max(1, len(data.dev)) * data.pool_examples,
@@ -326,7 +326,7 @@ class Amounts:
         return data.train_examples + joining
 
 
-def labels_of_rounds(acquire: Strategy | None, count: int) -> list[int]:
+def _labels_of_rounds(acquire: Strategy | None, count: int) -> list[int]:
     """How many labels are known in each round that asks for classes, until `count` are chosen."""
     if acquire is None or not acquire.needs_classes:
         return []

@@ -10,13 +10,14 @@ from typing import TYPE_CHECKING, Any
 
 from workbench import estimate
 from workbench.errors import UsageError
-from workbench.estimate import BASES, Estimate
+from workbench.estimate import Estimate, least_sure
 from workbench.forecast import memory
 from workbench.forecast.amounts import Amounts, form_of
 from workbench.forecast.forecast import Forecast
 from workbench.forecast.machine import Machine, name_of
 from workbench.forecast.timing import CONSTANTS, CPU_FLOPS, FORMULA_SPREAD, GPU_CONSTANTS, Correction, Guess, Timing, formula
 from workbench.prices.datasheets import ARITHMETIC_SHARE
+from workbench.quantities import many
 from workbench.result import Result
 from workbench.study import Recipe, Study
 from workbench.training import memory as activations
@@ -175,7 +176,7 @@ class Forecaster:
         if seconds is None or self._watts is None:
             return None
         low, value, high = seconds.low * self._watts.low, seconds.value * self._watts.value, seconds.high * self._watts.high
-        basis = max(seconds.basis, self._watts.basis, key=BASES.index)
+        basis = least_sure(seconds.basis, self._watts.basis)
         return Estimate(value, low, high, basis, self._watts.note)
 
     def _peak(self, recipe: Recipe) -> Estimate | None:
@@ -189,7 +190,7 @@ class Forecaster:
         key = (recipe.task, self.work.pair_key(recipe), recipe.batch_size)
         measured = self._measured_memory.get(_memory_key(recipe))
         if measured:
-            note = f"the highest of {len(measured)} run{'' if len(measured) == 1 else 's'}"
+            note = f"the highest of {many(len(measured), 'run')}"
             return Estimate.within(float(max(measured)), MEASURED_MEMORY_FACTOR, "measured", note)
         if key not in self._peaks:
             data, pair = self.work.data_of(recipe), self.work.pair(recipe)

@@ -8,7 +8,7 @@ from dataclasses import asdict, dataclass, replace
 from typing import Any
 
 from workbench import prices
-from workbench.estimate import BASES, Estimate
+from workbench.estimate import Estimate, least_sure
 from workbench.forecast.forecast import Forecast
 from workbench.forecast.machine import Machine
 from workbench.prices import Offer, Prices
@@ -70,10 +70,7 @@ class CostForecast:
             lasts = getattr(seconds, end)
             return prices.usd(Usage(lasts, cpu_energy_j=joules, gpu_seconds=lasts * gpus), paid.offer)
 
-        value, low, high = at("value"), at("low"), at("high")
-        usd = None
-        if value is not None and low is not None and high is not None:
-            usd = replace(seconds, value=value, low=low, high=high)
+        usd = Estimate.of_ends(map(at, ("value", "low", "high")), seconds.basis, seconds.note)
         return cls(Compute(seconds, usd, energy_j, seconds * gpus), labels, paid)
 
     def cost(self, name: str) -> Estimate | None:
@@ -181,7 +178,7 @@ def compute_on(
         return None
     drawn = energy_j or seconds
     joules = there.energy_j and _banded(there.energy_j, seconds, drawn)
-    paid = seconds if offer.usd_per_kwh is None else replace(seconds, basis=max(seconds.basis, drawn.basis, key=BASES.index))
+    paid = seconds if offer.usd_per_kwh is None else replace(seconds, basis=least_sure(seconds.basis, drawn.basis))
     return Compute(
         seconds=_banded(there.seconds, seconds, seconds),
         usd=there.usd and _banded(there.usd, seconds, paid),
@@ -247,6 +244,6 @@ def _banded(carried: Estimate, seconds: Estimate, band: Estimate) -> Estimate:
         band: The estimate whose basis and note are taken beside those of `carried`.
     """
     low, high = (seconds.low / seconds.value, seconds.high / seconds.value) if seconds.value else (1.0, 1.0)
-    basis = max(carried.basis, band.basis, key=BASES.index)
+    basis = least_sure(carried.basis, band.basis)
     note = "; ".join(note for note in (band.note, carried.note) if note)
     return Estimate(carried.value, carried.low * low, carried.high * high, basis, note)

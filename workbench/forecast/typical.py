@@ -10,7 +10,7 @@ from dataclasses import dataclass, replace
 from decimal import Decimal
 
 from workbench import prices, space
-from workbench.estimate import BASES, Estimate
+from workbench.estimate import Estimate, least_sure
 from workbench.forecast.forecaster import Forecaster
 from workbench.forecast.pricing import Compute, CostForecast, compute_on, usage_by_phase
 from workbench.prices import Offer, Prices
@@ -229,5 +229,5 @@ def _mean(parts: Sequence[Estimate | None]) -> Estimate | None:
         return None
     # Ends are averaged, not errors in squares: one machine is off in one direction for all runs.
     value, low, high = (statistics.fmean(getattr(part, end) for part in estimates) for end in ("value", "low", "high"))
-    basis = max((part.basis for part in estimates), key=BASES.index)
+    basis = least_sure(*(part.basis for part in estimates))
     return Estimate(value, low, high, basis, f"mean of {len(estimates)} recipes drawn from the space")

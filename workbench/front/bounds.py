@@ -67,7 +67,7 @@ def usd_per_hour(spent: Spending, workers: int = 1) -> float | None:
     return spent.usd / spent.seconds * 3600 * workers if spent.usd is not None and spent.seconds > 0 else None
 
 
-def seconds_to_bound(spent: Spending, limits: Mapping[str, float | None]) -> float | None:
+def _seconds_to_bound(spent: Spending, limits: Mapping[str, float | None]) -> float | None:
     """Return the seconds of work until the first budget is spent, at the mean rate until now; None where nothing bounds it.
 
     A budget of labels does not count, since labels are bought at the start of a run and not as time passes.
@@ -83,7 +83,7 @@ def seconds_left(spent: Spending, limits: Mapping[str, float | None], done: int)
 
     A trial to come is taken to last as long as the mean of the `done` ones.
     """
-    left, trials = seconds_to_bound(spent, limits), limits.get("trials")
+    left, trials = _seconds_to_bound(spent, limits), limits.get("trials")
     if trials and done:
         whole = max(0.0, trials - done) * spent.seconds / done
         left = whole if left is None else min(left, whole)

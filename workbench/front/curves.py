@@ -51,7 +51,7 @@ def curves(results: Sequence[Result], view: View, axis: str = "step") -> list[Cu
     points = [r for r in originals(results) if r.status == "complete" and view.maximize in r.scores]
     found = []
     for segments in by_run(points).values():
-        known = [(r, progress_along(r, view, axis) or 0.0) for r in sorted(segments, key=lambda r: r.epochs)]
+        known = [(r, _along(r, view, axis) or 0.0) for r in sorted(segments, key=lambda r: r.epochs)]
         # Axes are logarithmic: a checkpoint at 0 has no place on them.
         known = [(r, along) for r, along in known if along > 0]
         if known:
@@ -60,7 +60,7 @@ def curves(results: Sequence[Result], view: View, axis: str = "step") -> list[Cu
     return sorted(found, key=lambda curve: (not any(curve.on_front), -max(curve.scores)))
 
 
-def progress_along(result: Result, view: View, axis: str) -> float | None:
+def _along(result: Result, view: View, axis: str) -> float | None:
     """Return the value of a checkpoint on an axis; None where it is unknown."""
     return float(getattr(result, axis)) if axis in ALONG else view.cost(result, axis)
 

@@ -123,8 +123,7 @@ class View:
             prices.billed_usd(getattr(seconds, end), offer, energy_j=None if joules is None else getattr(joules, end))
             for end in ("value", "low", "high")
         ]
-        value, low, high = ends
-        return None if value is None or low is None or high is None else Estimate(value, low, high, seconds.basis, seconds.note)
+        return Estimate.of_ends(ends, seconds.basis, seconds.note)
 
     def unmet(self, result: Result) -> list[str]:
         """Return the scores of a point that do not keep a bound of `require`; an unknown one keeps none."""

@@ -50,12 +50,13 @@ class Points:
         found = [r for r in results if view.coordinates(r) is not None]
         finished = sum(r.status == "complete" for r in originals(results))
         known, candidates = confirmations(results, view), found
-        if known or any(r.replicate_of is not None for r in results):
+        corrected = bool(known) or any(r.replicate_of is not None for r in results)
+        if corrected:
             candidates = [r for r in corrected_points(results, view) if view.coordinates(r) is not None]
         if unmet := [r for r in candidates if view.unmet(r)]:
             candidates = [r for r in candidates if not view.unmet(r)]
         best = members = pareto_front(candidates, view)
-        if candidates is not found:
+        if corrected:  # its points are copies, with other scores
             as_found = {r.recipe_id: r for r in found}
             members = [as_found[r.recipe_id] for r in best]
         outdated = [r for r in results if r.outdated and r.status == "complete" and r.replicate_of is None]

@@ -110,14 +110,14 @@ def serving(result: Result, view: View, load_per_second: float | None = None, fo
         prices.serving_usd_per_1000(view.offer, rate, load_per_second, energy_j_per_prediction=per_prediction)
         for rate in (speed.value, speed.high, speed.low)
     ]
-    value, low, high = usd
-    if value is None or low is None or high is None:
+    per_1000 = Estimate.of_ends(usd, there.basis, there.note)
+    if per_1000 is None:
         return None
     # The median of a few single predictions: a burst of others does not move it.
     latency = result.serving.get("latency_seconds") if there.basis in ("measured", "contended") else None
     if form is not None and latency is not None:
         latency *= form.latency_seconds / form.original_latency_seconds
-    return Serving(Estimate(value, low, high, there.basis, there.note), speed, latency)
+    return Serving(per_1000, speed, latency)
 
 
 @dataclass(frozen=True)

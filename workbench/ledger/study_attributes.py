@@ -29,6 +29,7 @@ STEPS = "workbench:steps"
 
 _MLFLOW = "workbench:mlflow:"  # before a run id: the id of the MLflow run that mirrors it
 _FORM = "workbench:form:"  # before a recipe id, and the name of a form of its model
+_SHARING = "workbench:sharing:"  # before a host: how many workers shared its devices in the last sweep, and why
 _GRADING = "workbench:grading"  # how many dev examples grade its points, and what one answer to all of them would score
 
 CHOOSING_SECONDS = 30
@@ -79,7 +80,8 @@ class NotedStudy:
         """What was noted of the study when its ledger was made: question, objectives, reference point.
 
         With it `limits`, those of the sweep that began last, by the names of `workbench.sweep.Limits`, its id in the notebook
-        (`sweep`), and `grading`, what it noted of the dev examples; empty where none noted any.
+        (`sweep`), `grading`, what it noted of the dev examples, and `sharing`, how many workers shared its devices; empty where
+        none noted any.
         """
         return description_of(self._attributes())
 
@@ -128,6 +130,12 @@ class NotedStudy:
         """Remember what grades the study's points (`workbench.sweep.graded_by`): `grading` in `description`."""
         if grading != mapping(self._attributes().get(_GRADING)):
             self._note(_GRADING, dict(grading))
+
+    def note_sharing(self, records: Sequence[Mapping[str, Any]]) -> None:
+        """Remember how many workers share the devices of this host (`workbench.sweep.device_sharing.Change`), in the place of what
+        was noted before: `sharing` in `description`.
+        """
+        self._note(_SHARING + process.host().partition("/")[0], [dict(record) for record in records])
 
     def note_end(self, reason: str, *, interrupted: bool = False, what: str = "sweep") -> None:
         """Remember why a sweep, or a confirmation, ended."""
@@ -222,7 +230,23 @@ def description_of(attributes: Mapping[str, Any]) -> dict[str, Any]:
     """`NotedStudy.description` from the attributes of a study."""
     begun = mapping(attributes.get(BEGUN))
     noted = {"limits": mapping(begun.get("limits")), "sweep": str(begun.get("sweep") or "")}
-    return {**mapping(attributes.get(STUDY)), **noted, "grading": mapping(attributes.get(_GRADING))}
+    return {
+        **mapping(attributes.get(STUDY)),
+        **noted,
+        "grading": mapping(attributes.get(_GRADING)),
+        "sharing": _sharing(attributes, float(begun.get("at") or 0.0)),
+    }
+
+
+def _sharing(attributes: Mapping[str, Any], since: float) -> list[dict[str, Any]]:
+    """What hosts have noted of their devices since the last sweep began, oldest first."""
+    noted = [
+        {"host": key.removeprefix(_SHARING), **mapping(record)}
+        for key, records in attributes.items()
+        if key.startswith(_SHARING) and isinstance(records, list)
+        for record in records
+    ]
+    return sorted((r for r in noted if isinstance(r.get("at"), float) and r["at"] >= since), key=lambda r: r["at"])
 
 
 def ended_of(attributes: Mapping[str, Any]) -> dict[str, Any] | None:

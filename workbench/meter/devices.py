@@ -7,7 +7,7 @@ from typing import Any, NamedTuple
 
 from workbench.meter.gpu_energy import WAYS, Device, GpuMemory, GpuTotals, energy_error
 from workbench.meter.shares import METHODS
-from workbench.usage import DeviceUsage
+from workbench.usage import DeviceUsage, error_of_sum
 
 _TEXTS = {
     "counter": "nvml total energy counter",
@@ -124,17 +124,8 @@ def totals(parts: Sequence[Part], absence: str) -> tuple[dict[str, Any], dict[st
     figures["gpu_peak_memory_bytes"] = None if None in peaks else max(peak for peak in peaks if peak is not None)
     sources = {name: " + ".join(dict.fromkeys(part.sources[name] for part in parts)) for name in parts[0].sources}
     sources["gpu_seconds"] = f"clock x {len(parts)} GPU held"
-    return figures, sources, None if figures["gpu_board_energy_j"] is None else _error(all_of)
-
-
-def _error(parts: Sequence[DeviceUsage]) -> float | None:
-    """Relative uncertainty of the sum, weighted by joules: instruments of one kind err the same way."""
-    pairs = [(part.gpu_board_energy_j or 0.0, part.energy_error) for part in parts]
-    measured = [(joules, error) for joules, error in pairs if error is not None]
-    whole = sum(joules for joules, _ in measured)
-    if not whole:
-        return max((error for _, error in measured), default=None)
-    return sum(joules * error for joules, error in measured) / whole
+    error = error_of_sum(*((each.gpu_board_energy_j, each.energy_error) for each in all_of))
+    return figures, sources, None if figures["gpu_board_energy_j"] is None else error
 
 
 def _energy_text(device: Device, ways: dict[str, int], short: bool, rate: str) -> str:

@@ -11,6 +11,8 @@ from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
+from workbench.usage import error_of_sum
+
 WAYS = ("counter", "instant_power", "average_power", "model")
 """How joules are got, best first: the energy counter's difference; power at this instant, integrated; power averaged by
 the driver, integrated; utilisation x (power limit - idle) + idle."""
@@ -276,11 +278,7 @@ def energy_error(by_way_uj: Mapping[str, int], seconds: float, short: bool) -> f
     In a short window the counter's is larger by its step: COUNTER_STEP_S / seconds. None without any way.
     """
     step = COUNTER_STEP_S / seconds if short and seconds > 0 else 0.0
-    errors = {way: ERRORS[way] + (step if way == "counter" else 0.0) for way in by_way_uj}
-    whole = sum(by_way_uj.values())
-    if not whole:
-        return max(errors.values(), default=None)
-    return sum(errors[way] * energy_uj for way, energy_uj in by_way_uj.items()) / whole
+    return error_of_sum(*((energy_uj, ERRORS[way] + (step if way == "counter" else 0.0)) for way, energy_uj in by_way_uj.items()))
 
 
 def _reasons(handle: Any) -> int | None:

@@ -58,8 +58,6 @@ class Meter:
         gpu: False when nothing will run on a GPU: then none is billed.
         environ: Where CUDA_VISIBLE_DEVICES is looked up, once.
         root: The file system whose `proc/` and `sys/` tell of energy counters, limits and the CPU's name.
-        ram_watts_per_gib: Watts of each GiB of memory that we may use, added to the processor's energy; None: not counted. An
-            estimate by Cloud Carbon Footprint's figures holds a whole server's memory already.
 
     Attributes:
         devices: The GPUs billed, in CUDA's order; empty without one.
@@ -73,21 +71,25 @@ class Meter:
         gpu: bool = True,
         environ: Mapping[str, str] = os.environ,
         root: Path = Path("/"),
-        ram_watts_per_gib: float | None = None,
     ) -> None:
-        if ram_watts_per_gib is not None and not ram_watts_per_gib >= 0:
-            raise UsageError(f"ram_watts_per_gib is at least 0, or None not to count memory, got {ram_watts_per_gib!r}")
         self._clock, self._interval, self._root = clock, sample_interval_seconds, root
         self._tree, self._rapl = host.ProcessTree(), cpu_energy.Rapl(root)
         self._nvml = Nvml.open(environ.get("CUDA_VISIBLE_DEVICES")) if gpu else Nvml(absence="none asked for")
         self.devices: tuple[Device, ...] = tuple(gpu.device for gpu in self._nvml.gpus)
         rate = f"sampled at {1 / self._interval:g} Hz and at the edges" if self._interval else "sampled at the edges"
-        cpus, model, memory = host.cpus_held(root), host.cpu_model(root), host.memory_held(root)
-        absence, watts = self._nvml.absence, cpu_power(model)
+        cpus, model = host.cpus_held(root), host.cpu_model(root)
         # A quota makes threads wait whenever it is used up, on the quietest host too.
         no_waits = "unknown: this container's CPU quota makes threads wait as others do" if cpus < process.cpus() else ""
         self._facts = readings.Facts(
-            cpus, model, self._rapl.source, rate, self.devices, absence, watts, memory, ram_watts_per_gib, no_waits
+            cpus=cpus,
+            cpu_model=model,
+            rapl_source=self._rapl.source,
+            rate=rate,
+            gpus=self.devices,
+            gpu_absence=self._nvml.absence,
+            watts=cpu_power(model),
+            memory_bytes=host.memory_held(root),
+            no_waits=no_waits,
         )
         self._windows: list[Window] = []
         self._tenants, self._readings, self._reading_s = Tenants(), 0, 0.0

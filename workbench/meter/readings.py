@@ -90,7 +90,6 @@ class Facts(NamedTuple):
         gpu_absence: Why there are none.
         watts: What one of the logical CPUs draws.
         memory_bytes: Memory of the host, or as much of it as we may use.
-        ram_watts_per_gib: Watts of a GiB of that; None where memory's energy is not counted.
         no_waits: Why it is not known how long our threads waited for others; empty where it is.
     """
 
@@ -102,7 +101,6 @@ class Facts(NamedTuple):
     gpu_absence: str
     watts: CpuPower = AVERAGE
     memory_bytes: int = 0
-    ram_watts_per_gib: float | None = None
     no_waits: str = ""
 
 
@@ -225,15 +223,9 @@ def _cpu_energy(first: Reading, last: Reading, facts: Facts) -> tuple[float, flo
         whole_s = last.at - first.at
         held = held_s / whole_s if whole_s > 0 else 1.0
         joules = cpu_energy.shared_joules(last.package_j - first.package_j, cpu_s, last.host_s - first.host_s, held)
-        error, source = cpu_energy.RAPL_ERROR, facts.rapl_source
-    else:
-        joules = cpu_energy.estimated_joules(held_s, cpu_s, facts.cpus, facts.watts)
-        error, source = facts.watts.error, cpu_energy.estimate_source(facts.cpus, facts.cpu_model, facts.watts)
-    if facts.ram_watts_per_gib is None:
-        return joules, error, source
-    gib = facts.memory_bytes / 2**30
-    source += f" + {gib:.4g} GiB of memory at {facts.ram_watts_per_gib:g} W a GiB, as told"
-    return joules + held_s * gib * facts.ram_watts_per_gib, error, source
+        return joules, cpu_energy.RAPL_ERROR, facts.rapl_source
+    joules = cpu_energy.estimated_joules(held_s, cpu_s, facts.cpus, facts.watts)
+    return joules, facts.watts.error, cpu_energy.estimate_source(facts.cpus, facts.cpu_model, facts.watts)
 
 
 def others_seconds(first: Reading, last: Reading) -> float:

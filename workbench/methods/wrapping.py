@@ -7,7 +7,8 @@ import dataclasses
 import functools
 import inspect
 import warnings
-from collections.abc import Mapping
+from collections import Counter
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from workbench.data import adapters
@@ -47,19 +48,10 @@ def wrap(method: Method, model: torch.nn.Module, auto_class: str, head: set[str]
     Raises:
         UsageError: PEFT has no such setting, or cannot apply the method to this model.
     """
-    import torch
-
     library = adapters.library()
     config_class = library.mapping.PEFT_TYPE_TO_CONFIG_MAPPING[library.PeftType[method.kind.upper()]]
     known = {f.name for f in dataclasses.fields(config_class)}
-    for name in method.settings:
-        if name not in known:
-            raise UsageError(f"PEFT's {config_class.__name__} has no setting {name!r}.{did_you_mean(name, known)}")
-    if method.kind == "multitask_prompt_tuning" and _TASK_TYPES.get(auto_class) == "SEQ_2_SEQ_LM":
-        raise UsageError(
-            f"PEFT trains {method.name!r} of an encoder-decoder with tokens in front of its answers, and asks it without them. "
-            "Take prompt_tuning or another method."
-        )
+    _refuse_settings(method, config_class.__name__, known, auto_class)
     # With a task type PEFT passes on only the inputs that it knows for it, and names heads that a
     # model may not have. Only methods that put tokens in front of the input need one.
     prompt = issubclass(config_class, library.PromptLearningConfig)
@@ -69,9 +61,7 @@ def wrap(method: Method, model: torch.nn.Module, auto_class: str, head: set[str]
     if "modules_to_save" in known:
         settings["modules_to_save"] = [*kept]
     # Collected for the error below, before PEFT replaces some of these modules and then fails.
-    linear = sorted(
-        {n.rpartition(".")[2] for n, m in model.named_modules() if isinstance(m, torch.nn.Linear) and f"{n}.weight" not in head}
-    )
+    targets = _linear_modules(model, head) if "target_modules" in known else []
     with warnings.catch_warnings():
         # PEFT calls functions that transformers has deprecated, which no user can mend.
         warnings.simplefilter("ignore")
@@ -81,39 +71,76 @@ def wrap(method: Method, model: torch.nn.Module, auto_class: str, head: set[str]
         except Exception as error:  # whatever PEFT's many methods raise
             if is_out_of_memory(error):
                 raise  # it is about the machine, not about these settings
-            if prompt and settings["task_type"] is None:  # of which PEFT says `KeyError: None`
-                raise UsageError(
-                    f"{method.name!r} puts tokens in front of a text, and this model reads images or sound. Take lora, full, "
-                    "head or another method for it, with models=(…)."
-                ) from error
-            reason = " ".join(f"{type(error).__name__}: {error}".split())
-            about_targets = "target_modules" in known and "target" in reason.lower()
-            advice = (
-                f' Give target_modules some of its linear modules, {", ".join(linear)}, or "all-linear".' if about_targets else ""
-            )
-            raise UsageError(f"PEFT cannot apply {method.name!r} to this model: {reason}{advice}") from error
+            raise _unfit(method, error, targets, textless=prompt and settings["task_type"] is None) from error
     _refuse_tied(method, wrapped)
     if "modules_to_save" in known:
         # PEFT has added names of heads that it knows, which may be listed twice or be of no module
         # here.
         config.modules_to_save = kept or None
-    if settings["task_type"] is not None:
+    _mend(method, wrapped, config, settings["task_type"])
+    return wrapped
+
+
+def _refuse_settings(method: Method, config: str, known: set[str], auto_class: str) -> None:
+    """Raise UsageError where PEFT's configuration of a method lacks a setting, or PEFT does not train a model of this kind."""
+    for name in method.settings:
+        if name not in known:
+            raise UsageError(f"PEFT's {config} has no setting {name!r}.{did_you_mean(name, known)}")
+    if method.kind == "multitask_prompt_tuning" and _TASK_TYPES.get(auto_class) == "SEQ_2_SEQ_LM":
+        raise UsageError(
+            f"PEFT trains {method.name!r} of an encoder-decoder with tokens in front of its answers, and asks it without them. "
+            "Take prompt_tuning or another method."
+        )
+
+
+def _linear_modules(model: torch.nn.Module, head: set[str]) -> list[str]:
+    """Last parts of the names of a model's linear modules, the head's left out."""
+    import torch
+
+    return sorted(
+        {n.rpartition(".")[2] for n, m in model.named_modules() if isinstance(m, torch.nn.Linear) and f"{n}.weight" not in head}
+    )
+
+
+def _unfit(method: Method, error: Exception, targets: Sequence[str], *, textless: bool) -> UsageError:
+    """The error that PEFT cannot apply a method to a model.
+
+    Args:
+        method: The method.
+        error: What PEFT raised.
+        targets: What `target_modules` may name; empty where the method has no such setting.
+        textless: Whether the method puts tokens in front of a text, which the model does not read: PEFT says `KeyError: None`.
+    """
+    if textless:
+        return UsageError(
+            f"{method.name!r} puts tokens in front of a text, and this model reads images or sound. Take lora, full, "
+            "head or another method for it, with models=(…)."
+        )
+    reason, advice = " ".join(f"{type(error).__name__}: {error}".split()), ""
+    if targets and "target" in reason.lower():
+        advice = f' Give target_modules some of its linear modules, {", ".join(targets)}, or "all-linear".'
+    return UsageError(f"PEFT cannot apply {method.name!r} to this model: {reason}{advice}")
+
+
+def _mend(method: Method, wrapped: Any, config: Any, task_type: str | None) -> None:
+    """Bring back what PEFT's wrapping loses: inputs, positions, rows of the output, and the number of the task."""
+    if task_type is not None:
         _carry_inputs(wrapped)
-    if settings["task_type"] == "CAUSAL_LM" and config.is_prompt_learning:
+    if task_type == "CAUSAL_LM" and config.is_prompt_learning:
         places = functools.partial(_padding_first, method.kind not in _AS_KEYS)
         wrapped.get_base_model().register_forward_pre_hook(places, with_kwargs=True)
         wrapped._adjust_prompt_learning_kwargs = _quietly(wrapped._adjust_prompt_learning_kwargs)
-    if config.is_prompt_learning and settings["task_type"] in _PER_TOKEN:
+    if config.is_prompt_learning and task_type in _PER_TOKEN:
         wrapped.register_forward_hook(functools.partial(_drop_virtual_tokens, config.num_virtual_tokens), with_kwargs=True)
     # Methods for several tasks at once need the task of each row: a recipe has one, number 0.
     if method.kind == "poly":
+        layer = adapters.library().tuners.poly.layer.PolyLayer
         for module in wrapped.modules():
-            if isinstance(module, library.tuners.poly.layer.PolyLayer):
+            if isinstance(module, layer):
                 module.register_forward_pre_hook(_of_first_task, with_kwargs=True)
     if method.kind == "multitask_prompt_tuning":
         for encoder in wrapped.prompt_encoder.values():
             encoder.register_forward_pre_hook(lambda _, args: (args[0], args[0].new_zeros(len(args[0]))))
-    return wrapped
 
 
 def _refuse_tied(method: Method, wrapped: Any) -> None:
@@ -123,13 +150,11 @@ def _refuse_tied(method: Method, wrapped: Any) -> None:
     Raises:
         UsageError: The method tunes such a module.
     """
-    import collections
-
     from peft.tuners.trainable_tokens.layer import TrainableTokensLayer  # keeps both
     from peft.tuners.tuners_utils import BaseTunerLayer
     from peft.utils.other import ModulesToSaveWrapper
 
-    places = collections.Counter(id(p) for module in wrapped.modules() for p in module.parameters(recurse=False))
+    places = Counter(id(p) for module in wrapped.modules() for p in module.parameters(recurse=False))
     for path, module in wrapped.named_modules():
         if isinstance(module, ModulesToSaveWrapper):
             own = module.original_module

@@ -9,6 +9,8 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, ClassVar, NamedTuple
 
+from workbench.flops import unwrapped
+
 if TYPE_CHECKING:
     import torch
 
@@ -27,6 +29,11 @@ mean over a micro-batch.
 def inputs_of(batch: Batch) -> dict[str, Any]:
     """The part of a batch that goes into the model."""
     return {name: value for name, value in batch.items() if name not in TARGETS}
+
+
+def is_encoder_decoder(model: Any) -> bool:
+    """Whether a model reads by an encoder and writes by a decoder, whatever a method puts around it."""
+    return bool(getattr(unwrapped(model).config, "is_encoder_decoder", False))
 
 
 OF_ALL_TOKENS = ("LILY", "SHADOW")

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 import numpy as np
 
 from workbench.flops import unwrapped
-from workbench.objectives.base import NO_TARGET, Answers, Batch, Inference, inputs_of
+from workbench.objectives.base import NO_TARGET, Answers, Batch, Inference, inputs_of, is_encoder_decoder
 from workbench.objectives.prompts import cache_of, read, shared
 
 if TYPE_CHECKING:
@@ -43,7 +43,7 @@ class Generate(Inference):
     def __call__(self, model: torch.nn.Module, batch: Batch) -> Answers:
         """Token ids of each answer, without its end token."""
         inputs = inputs_of(batch)
-        if getattr(unwrapped(model).config, "is_encoder_decoder", False):
+        if is_encoder_decoder(model):
             return Answers(self._written(model, inputs, 1))  # what it gives begins with the start token
         prompts = shared(model, inputs, self.pad)
         written = self._written(model, {**prompts.inputs, "input_ids": prompts.ids}, prompts.ids.shape[1])
@@ -101,7 +101,7 @@ class Generate(Inference):
             # state both.
             eos_token_id=[*dict.fromkeys(end)],
             pad_token_id=self.pad,
-            decoder_start_token_id=start_of(bare) if getattr(bare.config, "is_encoder_decoder", False) else None,
+            decoder_start_token_id=start_of(bare) if is_encoder_decoder(bare) else None,
         )
         more = {"prefix_allowed_tokens_fn": _Allowed(self.allowed, width, self.pad)} if self.allowed else {}
         with _without_defaults(bare):

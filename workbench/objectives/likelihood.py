@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 import numpy as np
 
 from workbench.flops import unwrapped
-from workbench.objectives.base import NO_TARGET, Answers, Batch, Inference, Passes, inputs_of
+from workbench.objectives.base import NO_TARGET, Answers, Batch, Inference, Passes, inputs_of, is_encoder_decoder
 from workbench.objectives.generation import start_of
 from workbench.objectives.losses import Tokens
 from workbench.objectives.prompts import cache_of, read, shared
@@ -51,10 +51,10 @@ class Likelihood(Inference):
         """Log-likelihoods in natural logarithms: an array of shape (choices,) per row."""
         import torch
 
-        inputs = inputs_of(batch)
+        inputs, both = inputs_of(batch), is_encoder_decoder(model)
         if self.neutral:
-            inputs = self._with_neutral(inputs, left=not getattr(unwrapped(model).config, "is_encoder_decoder", False))
-        if getattr(unwrapped(model).config, "is_encoder_decoder", False):
+            inputs = self._with_neutral(inputs, left=not both)
+        if both:
             found, passes = self._of_encoder_decoder(model, inputs)
         elif (cache := cache_of(model)) is not None:
             found, passes = self._behind_prompts(model, inputs, cache)
@@ -131,9 +131,9 @@ class Likelihood(Inference):
         """Log-likelihood of an answer, shape (rows,), by one pass over prompt and answer."""
         import torch
 
-        mask, both = inputs["attention_mask"], bool(getattr(unwrapped(model).config, "is_encoder_decoder", False))
+        mask = inputs["attention_mask"]
         ids = torch.tensor(choice, device=mask.device).expand(len(mask), -1)
-        if both:
+        if is_encoder_decoder(model):
             return _summed(Tokens().forward(model, {**inputs, "labels": ids})["logits"], ids)
         whole = {
             "input_ids": torch.cat((inputs["input_ids"], ids), 1),

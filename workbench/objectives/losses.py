@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from workbench.flops import unwrapped
-from workbench.objectives.base import NO_TARGET, Batch, Objective, inputs_of
+from workbench.objectives.base import NO_TARGET, Batch, Objective, inputs_of, is_encoder_decoder
 
 if TYPE_CHECKING:
     import torch
@@ -67,7 +67,7 @@ class Tokens(Objective):
     def forward(self, model: torch.nn.Module, batch: Batch) -> Any:
         inputs = inputs_of(batch)
         bare: Any = unwrapped(model)
-        if getattr(bare.config, "is_encoder_decoder", False):
+        if is_encoder_decoder(bare):
             inputs["decoder_input_ids"] = bare.prepare_decoder_input_ids_from_labels(labels=batch["labels"])
             return model(**inputs, use_cache=False)
         takes = takes_of(bare)

@@ -17,7 +17,7 @@ from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from workbench.errors import is_out_of_memory
-from workbench.flops import unwrapped
+from workbench.flops import text_config, unwrapped
 from workbench.objectives.base import OF_ALL_TOKENS
 
 if TYPE_CHECKING:
@@ -59,7 +59,7 @@ def layers_of(model: Any) -> Sequence[Any] | None:
     config: Any = getattr(bare, "config", None)
     if config is None or getattr(config, "is_encoder_decoder", False):
         return None
-    text = config.get_text_config() if hasattr(config, "get_text_config") else config
+    text = text_config(config)
     kinds = set(getattr(text, "layer_types", None) or ["full_attention"])
     # The trial's rows are shorter than any window, so it could not tell.
     windows = [
@@ -91,8 +91,7 @@ def packed(model: Any, layers: Sequence[Any]) -> Iterator[None]:
     """
     bare = unwrapped(model)
     _register()
-    config = bare.config.get_text_config() if hasattr(bare.config, "get_text_config") else bare.config
-    configs = {id(each): each for each in (bare.config, config)}.values()
+    configs = {id(each): each for each in (bare.config, text_config(bare.config))}.values()
     current: list[_Layout] = []
 
     def begins(module: Any, args: Any, kwargs: dict[str, Any]) -> None:
@@ -146,9 +145,8 @@ def proven(model: Any, layers: Sequence[Any]) -> bool:
     where = next(model.parameters()).device
     draws = torch.Generator().manual_seed(0)
     count, width = len(LENGTHS), max(LENGTHS)
-    config = unwrapped(model).config
-    text = config.get_text_config() if hasattr(config, "get_text_config") else config
-    ids = torch.randint(5, max(6, int(getattr(text, "vocab_size", 6))), (count, width), generator=draws)
+    tokens = int(getattr(text_config(unwrapped(model).config), "vocab_size", 6))
+    ids = torch.randint(5, max(6, tokens), (count, width), generator=draws)
     mask = (torch.arange(width) < torch.tensor(LENGTHS)[:, None]).long()
     inputs = {"input_ids": (ids * mask).to(where), "attention_mask": mask.to(where)}
     try:

@@ -4,13 +4,13 @@ as keys and values.
 
 from __future__ import annotations
 
-import inspect
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from workbench.flops import unwrapped
 from workbench.objectives.base import OF_ALL_TOKENS, Passes
+from workbench.objectives.losses import takes_of
 
 if TYPE_CHECKING:
     import torch
@@ -99,10 +99,9 @@ def cache_of(model: Any) -> Any:
     from transformers.cache_utils import DynamicLayer
 
     bare = unwrapped(model)
-    takes = inspect.signature(bare.forward).parameters
     around = getattr(model, "peft_config", {}).values()
     prompt = any(each.is_prompt_learning or getattr(each.peft_type, "value", "") in OF_ALL_TOKENS for each in around)
-    if prompt or not {"position_ids", "past_key_values"} <= {*takes}:
+    if prompt or not {"position_ids", "past_key_values"} <= takes_of(bare):
         return None
     cache = DynamicCache(config=bare.config)
     # The exact class, since its subclasses drop tokens outside a window and cannot be cut.
@@ -124,8 +123,7 @@ def read(model: Any, ids: torch.Tensor, mask: torch.Tensor, cache: Any, keep: in
         Their logits, shape (rows, keep, vocabulary).
     """
     places = (mask.cumsum(1) - 1).clamp(min=0)[:, -ids.shape[1] :]
-    takes = inspect.signature(unwrapped(model).forward).parameters
-    more = {"logits_to_keep": keep} if "logits_to_keep" in takes else {}
+    more = {"logits_to_keep": keep} if "logits_to_keep" in takes_of(unwrapped(model)) else {}
     output = model(input_ids=ids, attention_mask=mask, position_ids=places, past_key_values=cache, use_cache=True, **more)
     # A model without `logits_to_keep` gives those of all tokens.
     logits: torch.Tensor = output["logits"][:, -keep:]

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, ClassVar
 
 from workbench.flops import unwrapped
-from workbench.objectives.base import Batch, Inference, inputs_of
+from workbench.objectives.base import Batch, Inference, inputs_of, is_encoder_decoder
 from workbench.objectives.generation import start_of
 from workbench.objectives.losses import places, takes_of
 
@@ -48,7 +48,7 @@ class Odds(Inference):
 
         inputs, bare, ids = inputs_of(batch), unwrapped(model), batch["input_ids"]
         begin = torch.tensor(self.begin, dtype=torch.long, device=ids.device).expand(len(ids), -1)
-        if getattr(bare.config, "is_encoder_decoder", False):
+        if is_encoder_decoder(bare):
             inputs["decoder_input_ids"] = torch.cat((torch.full_like(ids[:, :1], start_of(bare)), begin), 1)
         else:
             inputs |= {"input_ids": torch.cat((ids, begin), 1), "attention_mask": _longer(batch["attention_mask"], begin)}

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import dataclasses
 import hashlib
-from collections.abc import Mapping
 from dataclasses import dataclass
 from decimal import Decimal, localcontext
 from functools import cached_property
@@ -113,13 +112,6 @@ class Offer:
         per_gpu = None if self.usd_per_gpu_hour is None else str(self.usd_per_gpu_hour)
         views = {"id": self.id, "name": self.name, "usd_per_hour": str(self.usd_per_hour), "usd_per_gpu_hour": per_gpu}
         return views | record
-
-    @classmethod
-    def from_json(cls, record: Mapping[str, Any]) -> Offer:
-        """Rebuild from `to_json`; keys of a later version are ignored."""
-        known = {f.name: record[f.name] for f in dataclasses.fields(cls) if f.name in record}
-        money = {n: Decimal(known[n]) for n in ("amount", "exchange", "usd_per_kwh") if known.get(n) is not None}
-        return cls(**known | money)
 
 
 @dataclass(frozen=True)

@@ -18,7 +18,7 @@ from workbench.errors import DataError, UsageError, did_you_mean
 from workbench.prices.offers import Offer
 from workbench.settings import COMMITMENTS, UNITS, Settings
 
-DEFAULT = "local"
+DEFAULT: str = settings.OF_STUDIES["platform"]
 """The platform that prices a study which names none: this desktop, by a stated assumption."""
 
 HOURS_PER_YEAR = 8760
@@ -64,10 +64,9 @@ def find(platform: str, book: Sequence[Offer] | None = None) -> Offer:
             f"{platform!r} has spot prices only, which end at any time. Ask for one by its full name: {named[0].name!r}."
         )
     if not firm:
-        near = did_you_mean(platform, {part for o in book for part in (o.platform, f"{o.platform}:{o.instance}", o.name)})
-        raise UsageError(
-            f"no offer is called {platform!r}.{near if ' Did you' in near else did_you_mean(platform, {o.platform for o in book})}"
-        )
+        platforms = did_you_mean(platform, {o.platform for o in book})
+        names = {part for o in book for part in (o.platform, f"{o.platform}:{o.instance}", o.name)}
+        raise UsageError(f"no offer is called {platform!r}.{did_you_mean(platform, names, otherwise=platforms)}")
     # By the GPU, as a machine of eight is not dearer for being larger; the name settles ties.
     return min(firm, key=lambda o: (o.usd_per_gpu_hour or o.usd_per_hour, o.name))
 
@@ -93,7 +92,7 @@ def _read(path: Path, chosen: Settings) -> tuple[Offer, ...]:
     try:
         return _parse(path.read_text(encoding="utf-8-sig"), str(path), chosen)
     except (OSError, UnicodeDecodeError) as error:
-        raise UsageError(f"the price book {path} cannot be read: {error}.") from error
+        raise UsageError(f"the price book {path} cannot be read: {error}. Mend the file, or name another one.") from error
 
 
 # Rows of another currency take the rate of the settings, so the settings are part of the key.

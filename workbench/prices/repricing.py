@@ -180,16 +180,11 @@ def _carried(phases: Mapping[str, Usage], rule: _Rule, offer: Offer) -> Carried:
     return Carried(
         phases=best,
         seconds=Estimate(sums[0].seconds, sums[1].seconds, sums[2].seconds, rule.basis, rule.note),
-        usd=_estimate([usd(s, offer) for s in sums], rule),
-        energy_j=_estimate([s.energy_j for s in sums], rule),
+        usd=Estimate.of_ends((usd(s, offer) for s in sums), rule.basis, rule.note),
+        energy_j=Estimate.of_ends((s.energy_j for s in sums), rule.basis, rule.note),
         basis=rule.basis,
         note=rule.note,
     )
-
-
-def _estimate(ends: list[float | None], rule: _Rule) -> Estimate | None:
-    best, low, high = ends
-    return None if best is None or low is None or high is None else Estimate(best, low, high, rule.basis, rule.note)
 
 
 def _end(usage: Usage, rule: _Rule, phase: str, ratio: float, sign: int) -> Usage:

@@ -37,14 +37,14 @@ def own_offer(asked: str | None, host: str | None = None, fetch: Fetch | None = 
         DataError: The settings file is wrong.
     """
     if asked == METADATA:
-        return from_metadata(fetch or _fetch)
+        return _from_metadata(fetch or _fetch)
     if asked is not None:
         return asked
     name = host or socket.gethostname()
     return next((offer for pattern, offer in settings.load().machines.items() if fnmatch.fnmatchcase(name, pattern)), None)
 
 
-def from_metadata(fetch: Fetch) -> str:
+def _from_metadata(fetch: Fetch) -> str:
     """The name of an offer by the instance type that the cloud's metadata service tells. Raises EnvironmentFault."""
     for ask in (_aws, _gcp, _azure):
         try:

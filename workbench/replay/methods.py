@@ -14,7 +14,7 @@ from workbench.replay.front import ABLATIONS, Front
 from workbench.replay.halving import MoAsha
 from workbench.replay.sampler import Sampler
 from workbench.replay.simulation import Assignment, Idle, SearchMethod, State
-from workbench.search.baseline import samplers
+from workbench.search.optuna_study import samplers
 
 FIRST_RUNG = 0.25
 """Share of a run's checkpoints that `one-epoch-top-k` trains of every configuration: one of the usual four epochs."""

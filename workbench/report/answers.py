@@ -32,28 +32,19 @@ class Pick:
     point: Result
 
 
-def answer(
-    results: Sequence[Result] | Points,
-    view: View,
-    *,
-    budget_usd: float | None = None,
-    target: float | None = None,
-    budget: float | None = None,
-) -> str:
+def answer(points: Points, *, budget_usd: float | None = None, target: float | None = None, budget: float | None = None) -> str:
     """Return the sentence that answers the study's question.
 
     Points that were confirmed have their mean score over new seeds, with its 95 % interval. Of the points that are tied
     with the best one, the cheapest is named.
 
     Args:
-        results: All Results of the study, or its points at this view.
-        view: Prices and objectives.
+        points: The points of the study.
         budget_usd: Name the best point whose cost from cold, compute and labels, is at most this many US$.
         target: Name the cheapest point whose score is at least this.
         budget: As `budget_usd`, but in the unit of the view's first cost.
     """
-    points = results if isinstance(results, Points) else Points.of(results, view)
-    known, of = points.candidates, points.confirmed
+    view, known, of = points.view, points.candidates, points.confirmed
     if not known and points.unknown:
         return f"No finished run has a known cost on {view.offer.name}: there is nothing to choose from at this price."
     if not known and points.unmet:
@@ -156,7 +147,7 @@ def cost_cells(view: View, result: Result, names: Sequence[str]) -> list[str]:
     return cells
 
 
-def contended_text(results: Sequence[Result], view: View) -> str:
+def contended_text(results: Sequence[Result]) -> str:
     """Say what the costs of contended points are, and which point others disturbed most; empty where none is contended.
 
     `2 of 9 points are contended: other programs used the machine meanwhile, and their costs are what they would take
@@ -240,26 +231,30 @@ def _missed(result: Result, view: View, target: float) -> str:
     return f"only {number(float(target - result.scores[view.maximize]))} below it"
 
 
-def _affordable(points: Points, name: str, budget: float) -> Result | None:
-    """Return the best point that costs at most the budget; None where there is none."""
+def _priced(points: Points, name: str) -> list[tuple[float, Result]]:
+    """Return the points that may be the best within a budget of this cost, each behind what it costs."""
     # A cost that the front does not minimise may be lowest
     # at a dominated point, so all points are looked at.
     of = points.best if name in points.view.minimize else points.candidates
-    priced = [(price, r) for r in of if (price := points.view.cost(r, name)) is not None and price <= budget]
-    return max(priced, key=lambda pair: (pair[1].scores[points.view.maximize], -pair[0]), default=(0.0, None))[1]
+    return [(price, r) for r in of if (price := points.view.cost(r, name)) is not None]
+
+
+def _affordable(points: Points, name: str, budget: float) -> Result | None:
+    """Return the best point that costs at most the budget; None where there is none."""
+    within = [(price, r) for price, r in _priced(points, name) if price <= budget]
+    return max(within, key=lambda pair: (pair[1].scores[points.view.maximize], -pair[0]), default=(0.0, None))[1]
 
 
 def _within(points: Points, name: str, budget: float) -> str:
     """Say which point is the best within a budget."""
-    view, of = points.view, points.confirmed
-    best = _affordable(points, name, budget)
-    among = points.best if name in view.minimize else points.candidates
-    priced = [(price, i, r) for i, r in enumerate(among) if (price := view.cost(r, name)) is not None]
+    view, of, priced = points.view, points.confirmed, _priced(points, name)
     if not priced:
         return f"What the points cost in US$ is unknown on {view.offer.name}."
+    best = _affordable(points, name, budget)
     if best is not None:
         return f"Within {COSTS[name].text(budget)} the best is {_point(best, view, of, name)}."
-    return f"Nothing costs {COSTS[name].text(budget)} or less; the cheapest is {_point(min(priced)[2], view, of, name)}."
+    cheapest = min(priced, key=lambda pair: pair[0])[1]
+    return f"Nothing costs {COSTS[name].text(budget)} or less; the cheapest is {_point(cheapest, view, of, name)}."
 
 
 def _tied(points: Points, best: Result) -> Result | None:

@@ -14,8 +14,13 @@ AXES = {name: cost.axis for name, cost in COSTS.items() if cost.axis}
 def axes(results: Sequence[Result], view: View) -> list[str]:
     """Return the names of the costs that are known and not 0 for some point. The first cost of the view comes first."""
     points = [r for r in results if r.status == "complete"]
-    asked = [
-        name for name in AXES if name != "gpu_seconds" or view.offer.gpus
-    ]  # elsewhere none is held: all points need not be asked
+    # On a machine without a GPU none is held: all points need not be asked.
+    asked = [name for name in AXES if name != "gpu_seconds" or view.offer.gpus]
     known = [name for name in asked if name in view.minimize or any(view.cost(r, name) for r in points)]
     return sorted(known, key=lambda name: name not in view.minimize[:1])
+
+
+def in_unit(view: View, result: Result, name: str) -> float | None:
+    """Return a cost of a point in the unit of its axis; None where it is unknown."""
+    cost = view.cost(result, name)
+    return None if cost is None else cost / AXES[name].per_unit

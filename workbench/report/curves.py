@@ -20,7 +20,7 @@ def curves_text(known: Sequence[Curve], view: View) -> str:
             f"{many(len(known), 'run')}, none with a second checkpoint at twice the steps: whether longer training pays is unknown."
         )
     share = f"{found.best_at_end:,} of {many(found.runs, 'run')} scored best at the last checkpoint"
-    amount = f"the last doubling of steps changed {view.maximize} by {number_signed(found.gain)} in the median"
+    amount = f"the last doubling of steps changed {view.maximize} by {_signed(found.gain)} in the median"
     says = (
         # The gain alone would hold for runs that rose over a doubling but had peaked in between.
         "Longer training still pays" if found.gain > 0 and 2 * found.best_at_end > found.runs else "Longer training no longer pays"
@@ -28,6 +28,6 @@ def curves_text(known: Sequence[Curve], view: View) -> str:
     return f"{says}: {share}, and {amount}."
 
 
-def number_signed(value: float) -> str:
+def _signed(value: float) -> str:
     """Write a number with its sign: `+8.1`, `-0.3`."""
     return f"{value:+.1f}" if abs(value) >= 0.05 or value == 0 else f"{'+' if value > 0 else '-'}{number(abs(value))}"

@@ -11,7 +11,7 @@ from workbench.result import Result
 from workbench.result.efficiency import Efficiency, efficiency
 
 
-def peak_of(results: Sequence[Result], calibration: Calibration | None) -> float | None:
+def _peak_of(results: Sequence[Result], calibration: Calibration | None) -> float | None:
     """The measured peak of the machine that Results were made on, in FLOP/s; None where it was not measured, or not there."""
     machines = {name_of(r.provenance.get("device", {})) for r in results if r.spent}
     return calibration.peak_flops if calibration is not None and machines == {calibration.machine} else None
@@ -19,7 +19,7 @@ def peak_of(results: Sequence[Result], calibration: Calibration | None) -> float
 
 def efficiency_record(results: Sequence[Result], calibration: Calibration | None = None) -> dict[str, float | None]:
     """The four factors of what Results have consumed, their product `peak_share`, and the peak, as plain data."""
-    found = efficiency(results, peak_of(results, calibration))
+    found = efficiency(results, _peak_of(results, calibration))
     return {
         "useful_tokens": found.useful_tokens,
         "useful_work": found.useful_work,
@@ -32,7 +32,7 @@ def efficiency_record(results: Sequence[Result], calibration: Calibration | None
 
 def efficiency_text(results: Sequence[Result], calibration: Calibration | None = None) -> str:
     """Say the same in a sentence or two; empty where nothing of it is known."""
-    found = efficiency(results, peak_of(results, calibration))
+    found = efficiency(results, _peak_of(results, calibration))
     factors = {
         "tokens that are no padding": found.useful_tokens,
         "work that was finished": found.useful_work,
@@ -60,7 +60,7 @@ def _lacking(factors: Mapping[str, float | None], found: Efficiency) -> str:
 
 def efficiency_rows(results: Sequence[Result], calibration: Calibration | None = None) -> list[dict[str, Any]]:
     """The factors as rows of a table for people: what it is, and how much."""
-    found = efficiency(results, peak_of(results, calibration))
+    found = efficiency(results, _peak_of(results, calibration))
     facts = {
         "tokens that are no padding": found.useful_tokens,
         "work that was finished": found.useful_work,

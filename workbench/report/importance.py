@@ -30,7 +30,7 @@ def importance_text(found: Importance | None, view: View, results: Sequence[Resu
     """Say which settings the score and the cost depend on, and how sure that is."""
     if found is None:
         runs = len({r.run_id for r in originals(results) if view.coordinates(r) is not None})
-        return f"{runs} run{'' if runs == 1 else 's'} cannot say what matters: it takes {LEAST_RUNS}, and settings that vary."
+        return f"{many(runs, 'run')} cannot say what matters: it takes {LEAST_RUNS}, and settings that vary."
     quality = _told(view.maximize, found.quality, "points")
     cost = _told(COSTS[found.cost_name].phrases.noun, found.cost, "")
     shares = [f"{max(0.0, share):.0%}" for share in found.explained]

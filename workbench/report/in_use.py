@@ -46,7 +46,7 @@ def _use_row(model: Model) -> dict[str, Any]:
     }
 
 
-def cost_text(model: Model, found: Overview) -> str:
+def _cost_text(model: Model, found: Overview) -> str:
     """What a model's predictions cost, in a sentence."""
     used = model.use
     if not used.rows:
@@ -58,7 +58,7 @@ def cost_text(model: Model, found: Overview) -> str:
     return text + (f", and {dollars(used.full_usd_per_1000)} on a machine that is never idle." if used.full_usd_per_1000 else ".")
 
 
-def drift_texts(model: Model) -> list[str]:
+def _drift_texts(model: Model) -> list[str]:
     """Whether a model's rows are like those of the dev set, in sentences."""
     if not model.has_reference:
         return ["It was deployed without the dev set's distributions (`--no-check`): nothing is known of drift."]
@@ -101,7 +101,7 @@ def alarm_texts(model: Model) -> list[str]:
     return told or [f"No alarm in {many(watched.rows, 'row')}."]
 
 
-def alarm_rule(model: Model) -> str:
+def _alarm_rule(model: Model) -> str:
     """How alarms are raised, with their rate of false ones and their delay."""
     rule = (
         f"Alarms are set so that of a hundred unchanged streams of {alarms.HORIZON:,} rows one raises a false one. "
@@ -133,8 +133,8 @@ def quality_text(model: Model) -> str:
     if found.low is None or found.high is None:
         return f"{text}; {dev}."
     score = float(known["score"])
-    verdict = "above" if score < found.low else "below" if score > found.high else "as"
-    return f"{text}, {'as' if verdict == 'as' else f'clearly {verdict}'} {known['score']:.1f} on the dev set."
+    verdict = "clearly above" if score < found.low else "clearly below" if score > found.high else "as"
+    return f"{text}, {verdict} {score:.1f} on the dev set."
 
 
 def shadow_text(found: Agreement) -> str:
@@ -162,7 +162,7 @@ def latency_text(median: float, p99: float) -> str:
 def rival_rows(results: Sequence[Result], view: View, model: Model) -> list[dict[str, Any]]:
     """What the members of the front would cost at the load that a served model really had, against it; cheapest first.
 
-    None where it is no point of these results, or has answered nothing.
+    Empty where it is no point of these results, or has answered nothing.
     """
     served = next((r for r in results if r.recipe_id == model.evidence.get("recipe_id")), None)
     load = model.use.load_per_second
@@ -210,6 +210,6 @@ def moment(seconds: float) -> str:
 
 def sentences(model: Model, found: Overview) -> Sequence[str]:
     """All that is said of a model."""
-    rule = [alarm_rule(model)] if model.watched.usual else []
-    told = [cost_text(model, found), *drift_texts(model), *alarm_texts(model), *rule, quality_text(model)]
+    rule = [_alarm_rule(model)] if model.watched.usual else []
+    told = [_cost_text(model, found), *_drift_texts(model), *alarm_texts(model), *rule, quality_text(model)]
     return [each for each in told if each]

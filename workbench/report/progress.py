@@ -18,6 +18,7 @@ from workbench.report.machines import Machine, machines, with_workers
 from workbench.report.text import describe_plan
 from workbench.result import Result, Spending, current, labels_bought, originals, spending
 from workbench.result.outdated import kinds, text_of
+from workbench.result.sharing import sharing_text
 
 
 def spent_text(spent: Spending, limits: Mapping[str, float | None], *, workers: int = 1) -> str:
@@ -79,6 +80,7 @@ class Progress:
         seconds_left: Seconds until it ends, going on as until now; None where nobody works, or nothing bounds it.
         outdated: Number of Results whose inputs have changed since. They are in `spent`, and in nothing else.
         changed: Which inputs have changed, out of `workbench.result.inputs.KINDS`.
+        sharing: How many workers shared devices of the sweep that began last, and why: records, oldest first.
         front: Number of members of the front.
         hypervolume: Hypervolume of the front, in score x decades of cost; None where no point's cost is known, or the
             objectives have no reference point.
@@ -102,10 +104,11 @@ class Progress:
     seconds_left: float | None
     front: int
     hypervolume: float | None
-    workers: tuple[Worker, ...] = field(default=())
-    machines: tuple[Machine, ...] = field(default=())
+    workers: tuple[Worker, ...] = ()
+    machines: tuple[Machine, ...] = ()
     outdated: int = 0
     changed: tuple[str, ...] = ()
+    sharing: tuple[Mapping[str, Any], ...] = ()
 
     @property
     def at_work(self) -> int:
@@ -122,7 +125,7 @@ class Progress:
             )
             said.append(f"{many(self.points, 'point')} to choose from, {self.front} of them on the front{volume}.")
         said += filter(None, [text_of(self.outdated, self.changed)])
-        return [*said, *self._machines(), *map(str, self.workers)]
+        return [*said, *self._machines(), *map(sharing_text, self.sharing), *map(str, self.workers)]
 
     def _machines(self) -> list[str]:
         """A sentence for each machine; none where there is only one, of which all else is said."""
@@ -230,6 +233,7 @@ def progress(
     *,
     now: float,
     limits: Mapping[str, float | None] | None = None,
+    sharing: Sequence[Mapping[str, Any]] = (),
 ) -> Progress:
     """Return how a sweep stands.
 
@@ -240,6 +244,7 @@ def progress(
         view: Prices and objectives.
         now: Seconds since 1970.
         limits: The limits of the sweep that began last (`limits` in `Ledger.description`); None where they are unknown.
+        sharing: How many workers shared its devices (`sharing` there).
     """
     limits = limits or {}
     workers = tuple(_worker(record, now) for record in leases)
@@ -273,6 +278,7 @@ def progress(
         machines=with_workers(settled.machines, [(w.host, w.making, w.lives, w.silent_seconds) for w in workers]),
         outdated=settled.outdated,
         changed=settled.changed,
+        sharing=tuple(sharing),
     )
 
 

@@ -8,18 +8,20 @@ from dataclasses import replace
 from typing import Any
 
 from workbench import carbon
-from workbench.front.confirmed import Confirmed, confirmations, confirmed_front, corrected_points
+from workbench.forecast import Calibration
+from workbench.front.confirmed import Confirmed
 from workbench.front.hypervolume import hypervolume
 from workbench.front.intervals import Interval
-from workbench.front.members import cheapest, pareto_front
+from workbench.front.members import cheapest
 from workbench.front.objectives import View
+from workbench.front.points import Points
 from workbench.front.serving import Load, forms_of
 from workbench.report.answers import answer, cost_text, score_text, ties_text
 from workbench.report.bill import bill_record, form_records, serving_record
 from workbench.report.caveats import redaction_of
 from workbench.report.columns import POINT, cells, values
 from workbench.report.efficiency import efficiency_record
-from workbench.result import Result, by_run, originals, spent_usd
+from workbench.result import Result, by_run, furthest, originals, spent_usd
 from workbench.result.outdated import outdated_record
 from workbench.usage import total
 
@@ -33,80 +35,93 @@ def front_record(
     target: float | None = None,
     load: Load | None = None,
     forms: Mapping[str, Mapping[str, Any]] | None = None,
+    calibration: Calibration | None = None,
 ) -> dict[str, Any]:
     """The study's points as plain data: the contract of `workbench front --json`.
 
-    `forms` are those that models were given, as a ledger has them (`Ledger.forms`).
-    `load` says at what load serving is priced, and against which point break-evens are counted. `efficiency` has no share of a
-    peak here: whoever knows what the machine reaches puts that in. After a
-    confirmation `on_front`, `hypervolume` and the answer are those of the scores that new seeds gave; a point's
+    After a confirmation `on_front`, `hypervolume` and the answer are those of the scores that new seeds gave; a point's
     `score` stays the one that was measured first.
+
+    Args:
+        name: The study's full name.
+        results: All Results of the study.
+        view: Prices and objectives.
+        budget_usd: As `answer` takes it.
+        target: As `answer` takes it.
+        load: At which serving is priced, and against which point break-evens are counted; None: fully used, the cheapest.
+        forms: Those that models were given, as a ledger has them (`Ledger.forms`).
+        calibration: What was timed on this machine: it tells the peak that `efficiency` is a share of; None: unknown.
     """
-    # By identity: imported runs that share a recipe's id are points of their own.
-    members = {id(r) for r in confirmed_front(results, view)}
-    of = confirmations(results, view)
+    points = Points.of(results, view)
     load = load or Load()
     load = replace(load, against=load.against or cheapest(results, view))
-    intensity = carbon.intensity(view.offer)
     return {
         "study": name,
         "maximize": view.maximize,
         "minimize": list(view.minimize),
-        "answer": answer(results, view, budget_usd=budget_usd, target=target),
-        "hypervolume": hypervolume(corrected_points(results, view), view),
+        "answer": answer(points, budget_usd=budget_usd, target=target),
+        "hypervolume": hypervolume(points.candidates, view),
         "points": [
-            {
-                **values(r, view, "trial", "recipe_id", "step", "model", "method", "settings", "score"),
-                **values(r, view, "usd", "usd_compute", "usd_labels", "labels", "seconds", "energy_j"),
-                **values(r, view, "peak_memory_bytes"),
-                "offer_id": view.offer.id,
-                "price_date": view.offer.date,
-                "on_front": id(r) in members,
-                "unmet": view.unmet(r),
-                **values(r, view, "epochs", "seed", "trainable_parameters"),
-                "confirmed": confirmed_record(of.get(r.recipe_id)),
-                **bill_record(r, view),
-                **serving_record(r, view, load),
-                "forms": form_records(r, view, load, forms_of((forms or {}).get(r.recipe_id, {}))),
-                **values(r, view, "scores"),
-            }
-            for r in originals(results)
-            if r.status == "complete"
+            _point_record(r, points, load, (forms or {}).get(r.recipe_id, {})) for r in originals(results) if r.status == "complete"
         ],
         "outdated": outdated_record(results),
         "redaction": redaction_of(results),
         "require": {name: dict(bound) for name, bound in view.require.items()},
         "spent_usd": spent_usd(results, view.offer, view.label_usd),
-        "efficiency": efficiency_record(results),
-        "view": {
-            "offer": view.offer.name,
-            "usd_per_hour": float(view.offer.usd_per_hour),
-            "label_usd": view.label_usd,
-            "billed": view.billed,
-            "adopted": view.adopted,
-            "sweep_usd": view.sweep_usd,
-            "load_per_second": load.per_second,
-            "carbon_id": intensity.id,
-            "g_co2e_per_kwh": intensity.g_co2e_per_kwh,
-            "pue": carbon.pue(view.offer),
-        },
+        "efficiency": efficiency_record(results, calibration),
+        "view": _view_record(view, load),
+    }
+
+
+def _point_record(r: Result, points: Points, load: Load, forms: Mapping[str, Any]) -> dict[str, Any]:
+    view = points.view
+    return {
+        **values(r, view, "trial", "recipe_id", "step", "model", "method", "settings", "score"),
+        **values(r, view, "usd", "usd_compute", "usd_labels", "labels", "seconds", "energy_j"),
+        **values(r, view, "peak_memory_bytes"),
+        "offer_id": view.offer.id,
+        "price_date": view.offer.date,
+        "on_front": points.on_front(r),
+        "unmet": view.unmet(r),
+        **values(r, view, "epochs", "seed", "trainable_parameters"),
+        "confirmed": _confirmed_record(points.confirmed.get(r.recipe_id)),
+        **bill_record(r, view),
+        **serving_record(r, view, load),
+        "forms": form_records(r, view, load, forms_of(forms)),
+        **values(r, view, "scores"),
+    }
+
+
+def _view_record(view: View, load: Load) -> dict[str, Any]:
+    intensity = carbon.intensity(view.offer)
+    return {
+        "offer": view.offer.name,
+        "usd_per_hour": float(view.offer.usd_per_hour),
+        "label_usd": view.label_usd,
+        "billed": view.billed,
+        "adopted": view.adopted,
+        "sweep_usd": view.sweep_usd,
+        "load_per_second": load.per_second,
+        "carbon_id": intensity.id,
+        "g_co2e_per_kwh": intensity.g_co2e_per_kwh,
+        "pue": carbon.pue(view.offer),
     }
 
 
 def front_markdown(results: Sequence[Result], view: View) -> str:
     """Return the answer, and the front as a markdown table, for the notes of an MLflow run."""
     names = [*POINT, view.maximize, *view.minimize]
-    lines = [answer(results, view), "", f"| {' | '.join(names)} |", f"|{'---|' * len(names)}"]
-    of = confirmations(results, view)
-    for r in confirmed_front(results, view):
-        score = score_text(r.scores[view.maximize], of.get(r.recipe_id))
+    points = Points.of(results, view)
+    lines = [answer(points), "", f"| {' | '.join(names)} |", f"|{'---|' * len(names)}"]
+    for r in points.members:
+        score = score_text(r.scores[view.maximize], points.confirmed.get(r.recipe_id))
         told = [*cells(r, view, *POINT), score, *(cost_text(view, r, name) for name in view.minimize)]
         lines.append(f"| {' | '.join(told)} |")
-    ties = ties_text(pareto_front(corrected_points(results, view), view), view)
+    ties = ties_text(points.best, view)
     return "\n".join([*lines, *(["", ties] if ties else [])]) + "\n"
 
 
-def confirmed_record(known: Confirmed | None) -> dict[str, object] | None:
+def _confirmed_record(known: Confirmed | None) -> dict[str, object] | None:
     """Return what new seeds say of a point as plain data; None for a point that is not confirmed."""
     if known is None:
         return None
@@ -135,7 +150,7 @@ def runs_record(results: Sequence[Result], view: View, mlflow_runs: Mapping[str,
     entries = []
     for segments in by_run(results).values():
         last = last_word(segments)
-        point = max((r for r in segments if r.status == "complete"), key=lambda r: r.epochs, default=last)
+        point = furthest(segments) or last
         usage = point.usage or point.spent
         whole = total(usage.values())
         entries.append(
@@ -183,6 +198,11 @@ def find_run(results: Sequence[Result], wanted: str) -> list[Result]:
         if len(wanted) >= 4 and any(name.startswith(wanted) for r in segments for name in (r.run_id, r.recipe_id)):
             return segments
     return []
+
+
+def asked_for(segments: Sequence[Result], wanted: str) -> list[Result]:
+    """Of a run that `find_run` found the one checkpoint whose own number was given, else all of it."""
+    return [r for r in segments if str(r.number) == wanted and wanted != str(r.trial)] or list(segments)
 
 
 def last_word(segments: Sequence[Result]) -> Result:

@@ -8,11 +8,12 @@ from typing import Any
 
 from workbench.front.objectives import View
 from workbench.front.points import Points, marginal
-from workbench.report.axes import AXES
+from workbench.report.axes import AXES, in_unit
 from workbench.report.columns import values
 from workbench.report.records import last_word
 from workbench.report.text import peak_memory, settings_text
-from workbench.result import Result, by_run, spent_usd
+from workbench.result import Result, by_run, furthest, spent_usd
+from workbench.study.record import flat
 
 _STEPS = (1.0, 1.2, 1.5, 2.0, 2.5, 3.0, 4.0, 5.0, 6.0, 8.0)
 
@@ -36,9 +37,9 @@ def front_rows(points: Points) -> list[dict[str, Any]]:
             "contended": "contended" if r.contended else None,
         }
         row |= {name: r.scores.get(name) for name in view.require if name not in row}
-        row |= {name: _in_unit(view, r, name) for name in view.minimize}
+        row |= {name: in_unit(view, r, name) for name in view.minimize}
         row["marginal"] = None if more is None else more / AXES[view.minimize[0]].per_unit
-        row |= {name: _in_unit(view, r, name) for name in ("seconds", "energy_j", "grams_co2e") if name not in view.minimize}
+        row |= {name: in_unit(view, r, name) for name in ("seconds", "energy_j", "grams_co2e") if name not in view.minimize}
         rows.append(row)
     return rows
 
@@ -52,7 +53,7 @@ def run_rows(results: Sequence[Result], view: View, mlflow_runs: Mapping[str, st
     rows = []
     for segments in by_run(results).values():
         last = last_word(segments)
-        point = max((r for r in segments if r.status == "complete"), key=lambda r: r.epochs, default=None)
+        point = furthest(segments)
         rows.append(
             {
                 **values(last, view, "trial", "status", "reason", "method"),
@@ -61,8 +62,8 @@ def run_rows(results: Sequence[Result], view: View, mlflow_runs: Mapping[str, st
                 **values(point or last, view, "labels", "epochs"),
                 **values(last, view, "seed"),
                 view.maximize: None if point is None else point.scores.get(view.maximize),
-                **{name: None if point is None else _in_unit(view, point, name) for name in ("usd", "usd_compute", "seconds")},
-                "energy_j": None if point is None else _in_unit(view, point, "energy_j"),
+                **{name: None if point is None else in_unit(view, point, name) for name in ("usd", "usd_compute", "seconds")},
+                "energy_j": None if point is None else in_unit(view, point, "energy_j"),
                 "usd_spent": spent_usd(segments, view.offer, 0.0),
                 "peak_memory_mib": None if point is None or (peak := peak_memory(point.cold)) is None else peak / 2**20,
                 "contended": None if point is None else point.contended,
@@ -138,26 +139,15 @@ def sample_rows(result: Result) -> list[dict[str, str]]:
 
 def differing(runs: Sequence[Result]) -> dict[str, list[Any]]:
     """Return the settings that differ between a few points, by dotted name; the value is None where a point has no such setting."""
-    records = [dict(flat(r.recipe)) for r in runs]
+    records = [dict(recipe_items(r.recipe)) for r in runs]
     names = dict.fromkeys(name for record in records for name in record)
     # By `repr`, since settings may be lists, which have no hash.
     return {name: values for name in names if len(set(map(repr, values := [record.get(name) for record in records]))) > 1}
 
 
-def flat(record: Mapping[str, Any], prefix: str = "") -> list[tuple[str, Any]]:
-    """Return nested plain data as pairs of dotted names and values. Names of types are left out."""
-    found: list[tuple[str, Any]] = []
-    for name, value in record.items():
-        if isinstance(value, Mapping):
-            found += flat(value, f"{prefix}{name}.")
-        elif name != "type":
-            found.append((f"{prefix}{name}", value))
-    return found
-
-
-def _in_unit(view: View, r: Result, name: str) -> float | None:
-    cost = view.cost(r, name)
-    return None if cost is None else cost / AXES[name].per_unit
+def recipe_items(recipe: Mapping[str, Any]) -> list[tuple[str, Any]]:
+    """Return a recipe's record as pairs of dotted names and values. Names of types are left out."""
+    return [(name, value) for name, value in flat(recipe) if name.rpartition(".")[2] != "type"]
 
 
 def _leading(x: float) -> float:

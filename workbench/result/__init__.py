@@ -9,6 +9,7 @@ costs           what a point costs from cold, at any offer
 spending        what a sweep has spent
 efficiency      how much of what a machine could have computed became finished work
 outdated        what is said of Results whose inputs have changed since
+sharing         what is said of workers that share a device
 recorded_offer  an offer as a Result keeps it, and back
 """
 
@@ -18,7 +19,6 @@ from workbench.result.costs import (
     MINIMIZABLE,
     Axis,
     Cost,
-    MeanCosts,
     carried,
     cost,
     estimate,
@@ -27,13 +27,12 @@ from workbench.result.costs import (
 )
 from workbench.result.inputs import current
 from workbench.result.model_names import model_name
-from workbench.result.record import AGAIN, SCHEMA, STATUSES, Result, again, by_run, originals
+from workbench.result.record import AGAIN, Result, again, by_run, furthest, originals
 from workbench.result.recorded_offer import offer_record
 from workbench.result.spending import (
     Labels,
     Spending,
     label_order,
-    labelled_set,
     labels_bought,
     labels_by_order,
     labels_of,
@@ -46,12 +45,10 @@ __all__ = [
     "AGAIN",
     "COSTS",
     "MINIMIZABLE",
-    "SCHEMA",
-    "STATUSES",
     "Axis",
     "Cause",
     "Cost",
-    "MeanCosts",
+    "Labels",
     "Result",
     "Spending",
     "again",
@@ -60,9 +57,8 @@ __all__ = [
     "cost",
     "current",
     "estimate",
-    "Labels",
+    "furthest",
     "label_order",
-    "labelled_set",
     "labels_bought",
     "labels_by_order",
     "labels_of",

@@ -236,6 +236,11 @@ def by_run(results: Iterable[Result]) -> dict[str, list[Result]]:
     return groups
 
 
+def furthest(segments: Iterable[Result]) -> Result | None:
+    """The checkpoint of a run that was trained longest; None where it has none."""
+    return max((r for r in segments if r.status == "complete"), key=lambda r: r.epochs, default=None)
+
+
 def originals(results: Iterable[Result]) -> list[Result]:
     """All but replicates and Results of other inputs: what a sweep of the study as it is has run.
 

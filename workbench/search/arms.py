@@ -5,7 +5,7 @@ from __future__ import annotations
 import itertools
 import math
 from collections.abc import Hashable, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 
 from workbench.space import Value
 
@@ -52,8 +52,8 @@ class Arm:
     settings: Mapping[str, Value]
     milestones: Sequence[Milestone]
     scores: Sequence[float] = ()
-    losses: Sequence[float] = field(default=())
-    slacks: Sequence[Sequence[float]] = field(default=())
+    losses: Sequence[float] = ()
+    slacks: Sequence[Sequence[float]] = ()
     pending: int | None = None
     cached: bool = True
     resume: float = 0.0

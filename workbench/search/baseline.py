@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import inspect
 import warnings
 from collections.abc import Mapping, Sequence
-from functools import cache
 from typing import TYPE_CHECKING, Any
 
 from workbench.errors import UsageError
 from workbench.ledger import distribution
+from workbench.search.optuna_study import arguments, made
 from workbench.space import Dimension, Integers, Uniform, Value
 
 if TYPE_CHECKING:
@@ -17,22 +16,6 @@ if TYPE_CHECKING:
 
 MOST_INTEGERS = 1000
 """Longer ranges of whole numbers are searched as real ones."""
-
-
-@cache
-def samplers() -> tuple[str, ...]:
-    """Names of Optuna's samplers that need no more than a seed."""
-    import optuna
-
-    return tuple(
-        name for name in dir(optuna.samplers) if name.endswith("Sampler") and _needs_nothing(getattr(optuna.samplers, name))
-    )
-
-
-def _needs_nothing(kind: Any) -> bool:
-    """Whether it can be made without arguments: others are given a grid, or another sampler."""
-    parameters = list(inspect.signature(kind.__init__).parameters.values())[1:]
-    return not inspect.isabstract(kind) and all(p.default is not p.empty or p.kind is p.VAR_KEYWORD for p in parameters)
 
 
 class Peer:
@@ -114,16 +97,9 @@ def _coarse(dimension: Dimension) -> Dimension:
 
 
 def _make(name: str, seed: int, group: bool, parallel: bool) -> BaseSampler:
-    import optuna
-
-    kind = getattr(optuna.samplers, name)
-    parameters = inspect.signature(kind.__init__).parameters
     wanted: dict[str, Any] = {"seed": seed, "warn_independent_sampling": False, "constant_liar": parallel}
     if group:
         wanted |= {"multivariate": True, "group": True}
-        if "group" not in parameters:
+        if "group" not in arguments(name):
             raise UsageError(f"optuna:{name} has no groups. Leave -group out.")
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")
-        sampler: BaseSampler = kind(**{key: value for key, value in wanted.items() if key in parameters})
-    return sampler
+    return made(name, wanted)

@@ -44,7 +44,7 @@ from workbench.search.arms import Arm, Decision, finite
 from workbench.search.bounds import Bounds, mean_over_kept
 from workbench.search.features import Features, Floats
 from workbench.search.improvement import Staircase, steps_of
-from workbench.search.quality import Belief, ScoreForecasts, spread
+from workbench.search.quality import Belief, ScoreForecasts, log_spaced
 from workbench.search.surrogate import Ints
 from workbench.space import Dimension
 
@@ -359,7 +359,7 @@ class FrontSearch:
 
     def _rungs(self, arm: Arm) -> tuple[int, ...]:
         """The rungs of a run, as indices of its milestones."""
-        return (len(arm.milestones) - 1,) if "freeze" in self._ablate else spread(len(arm.milestones), MOST_RUNGS)
+        return (len(arm.milestones) - 1,) if "freeze" in self._ablate else log_spaced(len(arm.milestones), MOST_RUNGS)
 
 
 def _cost_ahead(candidates: _Candidates, cold_start_cost: float) -> Floats:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 
-from workbench.result import Result, by_run, originals
+from workbench.result import Result, by_run, furthest, originals
 
 MAX_INTERRUPTIONS = 3
 """A run whose worker died so often without reaching another checkpoint is left alone: it may be what kills it."""
@@ -27,8 +27,8 @@ def unfinished(results: Iterable[Result]) -> list[Result]:
         interruptions = [r for r in segments if r.status == "interrupted"]
         if not interruptions or any(r.status in ("infeasible", "running") for r in segments):
             continue
-        furthest = _furthest(segments)
-        if furthest is not None and furthest.epochs >= interruptions[-1].epochs:
+        last = furthest(segments)
+        if last is not None and last.epochs >= interruptions[-1].epochs:
             continue
         # A run that kills its worker would otherwise be taken up again at every start, and nothing else ever run.
         if _deaths(segments) < MAX_INTERRUPTIONS:
@@ -49,10 +49,6 @@ def stopped(results: Iterable[Result]) -> dict[str, float]:
 
 def _deaths(segments: Sequence[Result]) -> int:
     """How often the worker of one run died since its furthest checkpoint."""
-    furthest = _furthest(segments)
-    after = -1 if furthest is None else furthest.number or 0
-    return sum(r.died for r in segments if furthest is None or (r.number or 0) > after)
-
-
-def _furthest(segments: Sequence[Result]) -> Result | None:
-    return max((r for r in segments if r.status == "complete"), key=lambda r: r.epochs, default=None)
+    last = furthest(segments)
+    after = -1 if last is None else last.number or 0
+    return sum(r.died for r in segments if last is None or (r.number or 0) > after)

@@ -15,6 +15,7 @@ from collections import Counter
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from enum import StrEnum
+from typing import TYPE_CHECKING
 
 from workbench.errors import UsageError
 from workbench.prices import Prices
@@ -27,6 +28,9 @@ from workbench.search.runs import Run, key_of, known_runs, new_runs
 from workbench.search.spread import every
 from workbench.space import Dimension, Uniform, Value, draw
 from workbench.study import Study
+
+if TYPE_CHECKING:
+    from workbench.search.engine import Reference
 
 POOL = 300
 """Configurations that could be started and are compared at each decision."""
@@ -97,7 +101,7 @@ def decide(
     strategy, allowance = strategy or Strategy(), allowance or Allowance()
     if strategy.sampler != DEFAULT:
         return _whole(study, results, costs.prices, strategy, allowance)
-    from workbench.search.engine import FrontSearch, Reference
+    from workbench.search.engine import FrontSearch
 
     # Replicates of a confirmation are no runs of the search: their new seeds would count as new evidence of one point.
     results = originals(results)
@@ -112,13 +116,7 @@ def decide(
     if before is not None:
         return before
     runs = _with_pool(runs, study, dimensions, strategy.seed, costs.checkpoints)
-    origin = strategy.reference
-    reference = Reference() if origin is None else Reference(score=origin[study.maximize], cost=origin[study.costs[0]])
-    if study.maximize in study.bounds:
-        # Of a bound of the score itself no model is needed: what is below it adds nothing.
-        least = study.bounds[study.maximize]["at_least"]
-        reference = replace(reference, score=least if reference.score is None else max(least, reference.score))
-    engine = FrontSearch(dimensions, seed=_salt(strategy.seed, len(results)), reference=reference)
+    engine = FrontSearch(dimensions, seed=_salt(strategy.seed, len(results)), reference=_reference(study, strategy))
     # With twelve starts and no penalty of a start a sweep began twelve of the cheapest runs, and ended with most of its
     # money unspent.
     penalty = _start_penalty(runs, allowance, usd)
@@ -134,11 +132,24 @@ def decide(
     if chosen is None:
         return Step.ended("stop", End.EXHAUSTED) if decision.action == "stop" else Step(decision.action, reason=decision.reason)
     gain_per_usd = _gain_per_usd(decision, usd)
-    reason = _no_use(decision, gain_per_usd, strategy.stop_below, sum(run.arm.done > 0 for run in runs))
+    reason = _no_use(gain_per_usd, strategy.stop_below, sum(run.arm.done > 0 for run in runs))
     if reason:
         return _idle(runs, reason, gain_per_usd)
     more = _further(functools.partial(ask, known=True), runs, (chosen, decision), admits, (strategy.ahead, allowance.starts))
     return replace(_step(chosen, decision, gain_per_usd), further=tuple(_step(*each, None) for each in more))
+
+
+def _reference(study: Study, strategy: Strategy) -> Reference:
+    """The point from which gains are counted: the strategy's, and none below the least score that the study takes."""
+    from workbench.search.engine import Reference
+
+    origin = strategy.reference
+    reference = Reference() if origin is None else Reference(score=origin[study.maximize], cost=origin[study.costs[0]])
+    if study.maximize not in study.bounds:
+        return reference
+    # Of a bound of the score itself no model is needed: what is below it adds nothing.
+    least = study.bounds[study.maximize]["at_least"]
+    return replace(reference, score=least if reference.score is None else max(least, reference.score))
 
 
 def _step(chosen: Run, decision: Decision, gain_per_usd: float | None) -> Step:
@@ -206,7 +217,9 @@ def _idle(runs: Sequence[Run], reason: str | End, gain_per_usd: float | None = N
 def check_stop_below(study: Study, at: Prices, sampler: str = DEFAULT) -> None:
     """Raise UsageError unless growth for a US$ is known: by this package's own search, where the first cost has a price."""
     if sampler != DEFAULT:
-        raise UsageError(f"--stop-below is for the sampler front: {sampler} does not say what growth it expects.")
+        raise UsageError(
+            f"--stop-below is for the sampler front, as {sampler} tells no growth that it expects. Leave one of them out."
+        )
     if _usd_per_cost(study, at) is None:
         raise UsageError(f"growth for a US$ is not known of a study that minimises {study.costs[0]}: leave --stop-below out.")
 
@@ -304,13 +317,13 @@ def _shortened(run: Run, admits: Admits) -> Run | None:
 
 
 def _gain_per_usd(decision: Decision, usd: float | None) -> float | None:
-    """Growth for a US$ in score x decades of cost, as `report.hypervolume` has it; the search uses natural logarithms."""
+    """Growth for a US$ in score x decades of cost, as `front.hypervolume` has it; the search uses natural logarithms."""
     if usd is None or decision.spend <= 0 or not math.isfinite(decision.gain):
         return None
     return decision.gain / math.log(10) / (decision.spend * usd)
 
 
-def _no_use(decision: Decision, gain_per_usd: float | None, stop_below: float | None, scored: int) -> str:
+def _no_use(gain_per_usd: float | None, stop_below: float | None, scored: int) -> str:
     """Why nothing more should be spent, in words; empty when something should."""
     if stop_below is None or gain_per_usd is None or gain_per_usd >= stop_below or scored < LEARNING_RUNS:
         return ""

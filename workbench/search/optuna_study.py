@@ -6,6 +6,7 @@ import inspect
 import math
 import warnings
 from collections.abc import Mapping, Sequence
+from functools import cache
 from typing import TYPE_CHECKING, Any
 
 from workbench import prices
@@ -20,9 +21,6 @@ from workbench.study import Study
 if TYPE_CHECKING:
     import optuna
     from optuna.samplers import BaseSampler
-
-_ABSTRACT = ("BaseSampler", "BaseGASampler", "GridSampler", "PartialFixedSampler")
-"""Samplers that need more than a seed: they are given a grid, or another sampler."""
 
 
 def check_sampler(sampler: str, study: Study) -> None:
@@ -50,7 +48,7 @@ def last_words(results: Sequence[Result]) -> list[Result]:
 def ask(study: Study, runs: Sequence[Result], at: Prices, sampler: str, seed: int) -> dict[str, Value]:
     """Settings proposed by a sampler that was told of these runs. Raises UsageError when it cannot search this space."""
     dimensions = study.dimensions
-    memory = rebuild(study, dimensions, runs, at, _make(_class(sampler), seed))
+    memory = rebuild(study, dimensions, runs, at, _sampler(sampler, seed))
     settings: dict[str, Value] = {}
     try:
         trial = memory.ask()
@@ -115,28 +113,52 @@ def _values(study: Study, run: Result, at: Prices) -> list[float] | None:
     return None if None in costs else [run.scores[study.maximize], *(c for c in costs if c is not None)]
 
 
-def _class(sampler: str) -> Any:
-    import optuna
-
+def _sampler(sampler: str, seed: int) -> BaseSampler:
     prefix, _, name = sampler.partition(":")
-    classes = [n for n in dir(optuna.samplers) if n.endswith("Sampler") and n not in _ABSTRACT]
-    if prefix != "optuna" or name not in classes:
-        names = ["front", *(f"optuna:{n}" for n in classes)]
-        raise UsageError(f"there is no sampler {sampler!r}.{did_you_mean(sampler, names)}")
-    return getattr(optuna.samplers, name)
-
-
-def _make(kind: Any, seed: int) -> BaseSampler:
-    parameters = inspect.signature(kind.__init__).parameters
+    if prefix != "optuna" or name not in samplers():
+        known = ["front", *(f"optuna:{each}" for each in samplers())]
+        raise UsageError(f"there is no sampler {sampler!r}.{did_you_mean(sampler, known)}")
     wanted: dict[str, Any] = {
         "seed": seed,
         "constraints_func": lambda trial: trial.system_attrs["constraints"],
         "warn_independent_sampling": False,  # of settings that only some methods have: there is no other way
     }
-    if kind.__name__ == "TPESampler":
+    if name == "TPESampler":
         # A group per method: settings that a trial lacks say nothing about it. `propose` spreads the first runs itself.
         wanted |= {"multivariate": True, "group": True, "n_startup_trials": 1}
+    return made(name, wanted)
+
+
+@cache
+def samplers() -> tuple[str, ...]:
+    """Names of Optuna's samplers that need no more than a seed: others are given a grid, or another sampler."""
+    import optuna
+
+    return tuple(name for name in dir(optuna.samplers) if name.endswith("Sampler") and _needs_nothing(name))
+
+
+def _needs_nothing(name: str) -> bool:
+    import optuna
+
+    needed = (p for p in arguments(name).values() if p.default is p.empty and p.kind is not p.VAR_KEYWORD)
+    return not inspect.isabstract(getattr(optuna.samplers, name)) and not any(needed)
+
+
+def arguments(name: str) -> Mapping[str, inspect.Parameter]:
+    """The arguments of a sampler of Optuna's, by name."""
+    import optuna
+
+    parameters = dict(inspect.signature(getattr(optuna.samplers, name).__init__).parameters)
+    del parameters["self"]
+    return parameters
+
+
+def made(name: str, wanted: Mapping[str, Any]) -> BaseSampler:
+    """A sampler of Optuna's with those of the arguments that it has."""
+    import optuna
+
+    takes = arguments(name)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
-        sampler: BaseSampler = kind(**{name: value for name, value in wanted.items() if name in parameters})
+        sampler: BaseSampler = getattr(optuna.samplers, name)(**{key: value for key, value in wanted.items() if key in takes})
     return sampler

@@ -50,7 +50,7 @@ class Belief:
         self._first = min(first for first, _ in ends)
         self._range = max(math.log(max(last for _, last in ends) / self._first), 1e-9)
         seen = [arm for arm in arms if arm.done]
-        picked = [(i, k) for i, arm in enumerate(seen) for k in spread(arm.done, KEPT_CHECKPOINTS)]
+        picked = [(i, k) for i, arm in enumerate(seen) for k in log_spaced(arm.done, KEPT_CHECKPOINTS)]
         told = [len(arm.losses) == arm.done for arm in seen]
         views = 2 if self._losses and 2 * sum(told[i] for i, _ in picked) > len(picked) else 1
         most = MOST_POINTS // views
@@ -158,6 +158,6 @@ class ScoreForecasts:
 
 
 @functools.lru_cache
-def spread(count: int, most: int) -> tuple[int, ...]:
+def log_spaced(count: int, most: int) -> tuple[int, ...]:
     """At most `most` of the indices 0 … count - 1, with the first and the last, spread evenly in the logarithm of index + 1."""
     return tuple(sorted({int(k) - 1 for k in np.round(np.geomspace(1, count, most))}))

@@ -43,6 +43,9 @@ _MOST_COLUMNS = 64
 _PRIOR_SD = 0.8
 """Standard deviation of the logarithm of each hyperparameter around its start."""
 
+MOST_ITERATIONS = 30
+"""Most iterations of L-BFGS for a fit."""
+
 _JITTER = 1e-4
 """Variance added to every observation, so that equal points leave the kernel positive definite."""
 
@@ -190,7 +193,7 @@ def _spread(table: Floats, rows: Ints, columns: Ints) -> Floats:
     return table[rows][:, columns]
 
 
-class _Likelihood:
+class Likelihood:
     """Minus the log marginal likelihood of what was seen (without its constant), and its gradient, by hyperparameters."""
 
     def __init__(self, surrogate: Surrogate, rows: Floats, points: Observations, y: Floats) -> None:
@@ -263,7 +266,7 @@ class Surrogate:
             self._start = np.r_[self._start, 0.0]  # logit of how alike score and loss are, less 1
         self.theta = self._start.copy()
 
-    def fit(self, rows: Floats, points: Observations, y: Floats, *, afresh: bool = False, iterations: int = 30) -> None:
+    def fit(self, rows: Floats, points: Observations, y: Floats, *, afresh: bool = False) -> None:
         """Find hyperparameters, starting from those before unless `afresh`. Keeps the start where that fails.
 
         Args:
@@ -271,12 +274,11 @@ class Surrogate:
             points: Where they were seen.
             y: What was seen there, shape (views, points).
             afresh: Whether to forget the hyperparameters that were found before.
-            iterations: Most iterations of L-BFGS.
         """
         if afresh:
             self.theta = self._start.copy()
 
-        likelihood = _Likelihood(self, rows, points, y)
+        likelihood = Likelihood(self, rows, points, y)
 
         def objective(theta: Floats) -> tuple[float, Floats]:
             value, gradient = likelihood(theta)
@@ -287,7 +289,7 @@ class Surrogate:
         bounds = [(m - 4.0, m + 4.0) for m in self._start]
         try:
             fitted = optimize.minimize(
-                objective, self.theta, jac=True, method="L-BFGS-B", bounds=bounds, options={"maxiter": iterations}
+                objective, self.theta, jac=True, method="L-BFGS-B", bounds=bounds, options={"maxiter": MOST_ITERATIONS}
             )
         except (linalg.LinAlgError, ValueError):
             return
@@ -297,7 +299,7 @@ class Surrogate:
 
     def condition(self, rows: Floats, points: Observations, y: Floats) -> Posterior:
         """What is believed after observations as of `fit`. Raises `scipy.linalg.LinAlgError` where the kernel is singular."""
-        k, noise = self.kernel(self.theta, rows, rows, points, points), self.noise(self.theta) * np.eye(len(points.run))
+        k, noise = self.kernel(rows, rows, points, points), self.noise() * np.eye(len(points.run))
         factors = [linalg.cholesky(share * k + noise, lower=True, check_finite=False) for share in self.shares(self.theta)[0]]
         combined = zip(factors, _COMBINED[self.views] @ y, strict=True)
         return Posterior(self, rows, points, factors, [linalg.cho_solve((f, True), z, check_finite=False) for f, z in combined])
@@ -315,15 +317,15 @@ class Surrogate:
     def _columns(self) -> int:
         return len(self.categorical)
 
-    def noise(self, theta: Floats) -> float:
+    def noise(self) -> float:
         """Variance of an observation around its value."""
-        return math.exp(theta[self._columns + 7]) + _JITTER
+        return math.exp(self.theta[self._columns + 7]) + _JITTER
 
-    def kernel(self, theta: Floats, rows: Floats, others: Floats, p: Observations, q: Observations) -> Floats:
+    def kernel(self, rows: Floats, others: Floats, p: Observations, q: Observations) -> Floats:
         """Covariance of points `p` of the runs in `rows` with points `q` of those in `others`, shape (p, q)."""
-        kx = _Gaps(rows, others, self.categorical).similarity(theta)[0]
+        kx = self.similarity(rows, others)
         (moments, i), (those, j) = _moments(p), _moments(q)
-        times = _Times.of(theta[self._columns :], moments, those)
+        times = _Times.of(self.theta[self._columns :], moments, those)
         k: Floats = _spread(kx, p.run, q.run) * _spread(times.factor, i, j) + _spread(times.rest, i, j)
         return k
 
@@ -333,10 +335,6 @@ class Surrogate:
             return np.ones(1), np.zeros(1)
         alike = 1 / (1 + math.exp(-theta[-1] - 1))
         return np.array([1 + alike, 1 - alike]), np.array([1, -1]) * alike * (1 - alike)
-
-    def loss(self, theta: Floats, rows: Floats, points: Observations, y: Floats) -> tuple[float, Floats]:
-        """Minus the log marginal likelihood of observations as of `fit`, without its constant, and its gradient, shape (theta,)."""
-        return _Likelihood(self, rows, points, y)(theta)
 
 
 @dataclass(frozen=True)
@@ -352,14 +350,14 @@ class Posterior:
     @property
     def noise(self) -> float:
         """Variance of an observation around its value."""
-        return self.surrogate.noise(self.surrogate.theta)
+        return self.surrogate.noise()
 
     def predict(self, rows: Floats, points: Observations) -> tuple[Floats, Floats, Floats]:
         """Mean and variance of the noiseless values, shape (points,), and V, shape (observations, points).
 
         The covariance of two predicted points is their kernel less the product of their columns of V.
         """
-        k = self.surrogate.kernel(self.surrogate.theta, rows, self.rows, points, self.points)
+        k = self.surrogate.kernel(rows, self.rows, points, self.points)
         weights = self.surrogate.shares(self.surrogate.theta)[0] * _COMBINED[self.surrogate.views][0]  # with each combination
         solved = [
             linalg.solve_triangular(f, w * k.T, lower=True, check_finite=False) for f, w in zip(self.factors, weights, strict=True)
@@ -371,5 +369,5 @@ class Posterior:
 
     def covariance(self, rows: Floats, points: Observations, v: Floats, others: Floats, those: Observations, u: Floats) -> Floats:
         """Covariance of points with those, shape (points, those); `v` and `u` as `predict` gave them."""
-        k = self.surrogate.kernel(self.surrogate.theta, rows, others, points, those)
+        k = self.surrogate.kernel(rows, others, points, those)
         return k - v.T @ u

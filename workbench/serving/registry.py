@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 
 from workbench.data.builtin import MODELS
 from workbench.errors import EnvironmentFault, UsageError, WorkbenchError, did_you_mean
+from workbench.process import without_secrets
 from workbench.serving import bundle
 from workbench.serving.evidence import TORCH, Evidence
 from workbench.study import Recipe
@@ -265,7 +266,7 @@ class Registry:
         except Exception as error:  # whatever a store, its driver or MLflow raise
             from mlflow.exceptions import MlflowException
 
-            text = store.shown((str(error).strip().splitlines() or [type(error).__name__])[0])
+            text = without_secrets((str(error).strip().splitlines() or [type(error).__name__])[0])
             if isinstance(error, MlflowException) and error.error_code == "INVALID_PARAMETER_VALUE":
                 raise UsageError(f"MLflow refuses it: {text}") from error
             raise EnvironmentFault(f"{store.named(self.uri)} failed: {text}. Mend it, or give --tracking-uri.") from error

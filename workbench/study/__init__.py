@@ -13,6 +13,6 @@ record       recipes as plain data, and the digests that name them
 from workbench.study.loading import load
 from workbench.study.pretraining import Pretraining, causal_lm, masked_lm
 from workbench.study.recipe import Recipe
-from workbench.study.study import DEFAULTS, Study
+from workbench.study.study import Study
 
-__all__ = ["DEFAULTS", "Pretraining", "Recipe", "Study", "causal_lm", "load", "masked_lm"]
+__all__ = ["Pretraining", "Recipe", "Study", "causal_lm", "load", "masked_lm"]

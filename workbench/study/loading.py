@@ -65,7 +65,7 @@ def _run(path: Path) -> ModuleType:
     except (Exception, SystemExit) as error:
         line = line_in(str(path), error)
         if line is None and isinstance(error, OSError):
-            raise StudyError(f"{path} cannot be read: {error}.") from error
+            raise StudyError(f"{path} cannot be read: {error}. Give a file that you may read.") from error
         what = str(error) if isinstance(error, WorkbenchError) else _needed(error) or _unknown(error, module) or said(error)
         raise StudyError(f"{path}, line {line or '?'}: {what}") from error
     finally:

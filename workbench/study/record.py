@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 import hashlib
 import json
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 from workbench.errors import UsageError
@@ -38,6 +38,15 @@ def plain(value: Any) -> Any:
     if " at 0x" in (text := repr(value)):  # an address: another one in every process
         raise UsageError(f"{text} cannot stand in a recipe: it has no record. Use numbers, strings, lists, dicts or dataclasses.")
     return text
+
+
+def flat(record: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:
+    """Nested plain data as pairs of dotted names and values, in their order."""
+    for name, value in record.items():
+        if isinstance(value, Mapping):
+            yield from flat(value, f"{prefix}{name}.")
+        else:
+            yield f"{prefix}{name}", value
 
 
 def digest(record: Mapping[str, Any], data: str | int = "", **more: str | int) -> str:

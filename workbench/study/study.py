@@ -12,6 +12,7 @@ from typing import Any, TypeVar
 from workbench import prices
 from workbench.errors import UsageError, did_you_mean
 from workbench.result import MINIMIZABLE
+from workbench.settings import OF_STUDIES
 from workbench.space import Choice, Dimension, Space, Value, check, dimensions, ends, is_number, is_whole, label, resolve
 from workbench.study.also import scores_of
 from workbench.study.recipe import Recipe
@@ -61,10 +62,10 @@ class Study:
     recipe: Recipe
     maximize: str
     minimize: str | tuple[str, ...] = unless_stated("usd")
-    label_usd: float = unless_stated(0.0)
+    label_usd: float = unless_stated(OF_STUDIES["label_usd"])
     platform: str = unless_stated(prices.DEFAULT)
-    trials: int | None = unless_stated(16)
-    max_usd: float | None = unless_stated(None)
+    trials: int | None = unless_stated(OF_STUDIES["trials"])
+    max_usd: float | None = unless_stated(OF_STUDIES["max_usd"])
     require: Mapping[str, float] = field(default_factory=dict, hash=False)
     question: str = ""
     path: Path | None = field(default=None, compare=False)
@@ -73,7 +74,7 @@ class Study:
     def __post_init__(self) -> None:
         given = {name: value for name, value in vars(self).items() if value is not UNSET}
         object.__setattr__(self, "stated", frozenset(given.keys() - {"question", "path", "require"}))
-        for name, value in {**DEFAULTS, **given}.items():
+        for name, value in {**_DEFAULTS, **given}.items():
             object.__setattr__(self, name, value)
             if isinstance(value, Space):
                 raise UsageError(f"{name} is not part of the recipe: it cannot be searched. Give it one value.")
@@ -94,7 +95,7 @@ class Study:
             if cost not in MINIMIZABLE:
                 raise UsageError(f"minimize={cost!r} is not a cost.{did_you_mean(str(cost), MINIMIZABLE)}")
         if len(set(self.costs)) < len(self.costs):
-            raise UsageError(f"minimize={self.minimize!r} names a cost twice.")
+            raise UsageError(f"minimize={self.minimize!r} names a cost twice. Name each once.")
         self.bounds  # noqa: B018  and what is wrong with those here
         prices.find(self.platform)
         self.dimensions  # noqa: B018  two holes of one name are found here,
@@ -168,7 +169,7 @@ class Study:
 
     def restated(self, **fields: Any) -> Study:
         """The study with other values for some fields. Unlike in `dataclasses.replace`, what was not stated stays so."""
-        unstated = DEFAULTS.keys() - self.stated
+        unstated = _DEFAULTS.keys() - self.stated
         given = {f.name: getattr(self, f.name) for f in dataclasses.fields(self) if f.init and f.name not in unstated}
         return type(self)(**given | fields)
 
@@ -200,7 +201,7 @@ class Study:
         return {**settings, "epochs": max(e for e in hole.space.ends if is_number(e))}
 
 
-DEFAULTS: Mapping[str, Any] = {
+_DEFAULTS: Mapping[str, Any] = {
     each.name: each.metadata["default"] for each in dataclasses.fields(Study) if "default" in each.metadata
 }
 """What a study's fields are where neither the study nor a settings file states them."""

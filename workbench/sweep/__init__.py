@@ -31,6 +31,8 @@ disturbance       says when others use the machine, and when they are done
 periodic          the thread of the heartbeat, the disturbance and the watch
 interruptions     Ctrl-C, and where it may break in
 workers           several workers, and their supervisor
+device_sharing    how many workers share one device, by measurement
+autoscaling       as many workers as a machine's devices are worth
 launching         where workers can be, and how one is started there
 ray_launcher      the same on a cluster of Ray's
 machine_files     what starts workers on rented or scheduled machines, as files
@@ -39,6 +41,7 @@ provenance        what a reader of the figures must know years later
 """
 
 from workbench.sweep.account import Account
+from workbench.sweep.autoscaling import Autoscaler, most_on, on_processors
 from workbench.sweep.budget import OVERSHOOT_SECONDS, Budget
 from workbench.sweep.checks import check_data, check_offer, graded_by
 from workbench.sweep.confirming import (
@@ -53,7 +56,8 @@ from workbench.sweep.confirming import (
     recipe_of,
     replicates,
 )
-from workbench.sweep.job import Job
+from workbench.sweep.device_sharing import Pace
+from workbench.sweep.job import Job, Standing
 from workbench.sweep.launching import Launcher, LocalLauncher, Place
 from workbench.sweep.limits import Limits
 from workbench.sweep.observer import Observer, Outcome
@@ -67,10 +71,12 @@ __all__ = [
     "OVERSHOOT_SECONDS",
     "SEEDS",
     "Account",
+    "Autoscaler",
     "Budget",
     "Job",
     "Launcher",
     "LocalLauncher",
+    "Pace",
     "Place",
     "RayLauncher",
     "Limits",
@@ -79,6 +85,7 @@ __all__ = [
     "Orders",
     "Outcome",
     "Replicate",
+    "Standing",
     "Supervisor",
     "Unwritten",
     "check_data",
@@ -89,7 +96,9 @@ __all__ = [
     "expected",
     "left",
     "longest",
+    "most_on",
     "nothing_fits",
+    "on_processors",
     "recipe_of",
     "replicates",
     "sweep",

@@ -12,8 +12,9 @@ from typing import TYPE_CHECKING
 from workbench.errors import EnvironmentFault
 from workbench.ledger import Away, Lease
 from workbench.result import Result, Spending
+from workbench.sweep.device_sharing import Pace
 from workbench.sweep.job import Context
-from workbench.usage import Usage
+from workbench.usage import Usage, Work
 
 if TYPE_CHECKING:
     from workbench.training import Progress
@@ -53,6 +54,7 @@ class CurrentWork:
         self._context = context
         self._reader = context.ledger.reader()  # the watch's: it looks from another thread
         self._due = 0.0  # when the watch reads again
+        self._trained = Work()  # before what `progress` tells
         self._others = 0  # at work when the ledger was last read
         self._read_at = time.monotonic()
 
@@ -101,6 +103,20 @@ class CurrentWork:
         """
         lease = self.lease
         return lease, {"train": self._context.bill.consumed()}, self.progress.labels if self.progress else 0
+
+    def recorded(self) -> None:
+        """Note that the training until now is on record: a stop from here on must not count it again."""
+        if self.progress is not None:
+            self._trained, self.progress.work = self._trained + self.progress.work, Work()
+
+    def pace(self) -> Pace | None:
+        """How far the training is, over all runs of this worker; None while no run is in hand. For the supervisor."""
+        lease, progress = self.lease, self.progress
+        if lease is None or lease.finished or progress is None:
+            return None
+        result, work = lease.result, self._trained + progress.work
+        family = f"{result.model}, {result.method}, batches of {result.recipe['batch_size']}"
+        return Pace(time.monotonic(), family, work.tokens, work.steps)
 
     def spent_now(self) -> Spending:
         """What is spent until now, the work under way and that of other sweeps on this ledger

@@ -32,6 +32,20 @@ from workbench.training import SharedFiles
 from workbench.usage import Usage
 
 
+@dataclass
+class Standing:
+    """How a worker stands beside others of its sweep on this machine, as its supervisor says it while they work.
+
+    Attributes:
+        apart: Whether it has a GPU, or a machine, to itself, for which nobody is charged while it waits. Only then may it wait:
+            on a shared machine the others are charged for all of it.
+        leaves: Whether it is to end at its next decision, and to leave its device to the others.
+    """
+
+    apart: bool = False
+    leaves: bool = False
+
+
 @dataclass(frozen=True, kw_only=True)
 class Job:
     """What one start of a sweep, of one of its workers, or of a confirmation is given.
@@ -58,8 +72,7 @@ class Job:
             included.
         joined: Whether this is one worker of a sweep whose beginning and end somebody else notes.
             While it waits it is charged nothing.
-        apart: Whether such a worker has a GPU to itself, for which nobody is charged while it
-            waits. Only then may it wait: on a shared machine the others are charged for all of it.
+        standing: How such a worker stands beside the others of its machine.
         log_samples: The first so many examples of the dev set are put on record with the
             predictions of each checkpoint.
         sweep: The id of the sweep in the notebook, which machines that join it are told by the
@@ -84,7 +97,7 @@ class Job:
     forecaster: Forecaster | None = None
     workers: int = 1
     joined: bool = False
-    apart: bool = False
+    standing: Standing = field(default_factory=Standing)
     log_samples: int = 0
     sweep: str = ""
     states: SharedFiles | None = None

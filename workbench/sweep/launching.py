@@ -107,22 +107,31 @@ class LocalLauncher:
     """Starts workers on this machine.
 
     Args:
-        workers: How many.
+        workers: How many at first.
         devices: GPUs to be dealt out in turn, as `CUDA_VISIBLE_DEVICES` names them; empty without any.
+        most: How many there may come to be; None: no more than at first.
     """
 
-    def __init__(self, workers: int, devices: Sequence[str]) -> None:
+    def __init__(self, workers: int, devices: Sequence[str], most: int | None = None) -> None:
         # Otherwise each worker would start a thread for every CPU of the machine.
-        threads = {"OMP_NUM_THREADS": str(max(1, cpus() // workers))}
-        self._places = [
-            Place(str(i), device, threads | ({"CUDA_VISIBLE_DEVICES": device} if devices else {}))
-            for i in range(workers)
-            for device in ((devices[i % len(devices)] if devices else ""),)
-        ]
+        self._threads = {"OMP_NUM_THREADS": str(max(1, cpus() // (most or workers)))}
+        self._places: list[Place] = []
+        self._made = 0
+        for i in range(workers):
+            self.add(devices[i % len(devices)] if devices else "")
 
     def places(self) -> Sequence[Place]:
-        """The same at all times."""
-        return self._places
+        """Where workers can be: the same until `add` or `remove` is called."""
+        return [*self._places]
+
+    def add(self, device: str) -> None:
+        """Have a place more on a GPU, or on the processors where the name is empty."""
+        self._places.append(Place(str(self._made), device, self._threads | ({"CUDA_VISIBLE_DEVICES": device} if device else {})))
+        self._made += 1
+
+    def remove(self, place: Place) -> None:
+        """Have a place no more: its worker ends by itself."""
+        self._places.remove(place)
 
     def start(self, place: Place, words: Sequence[str]) -> Process:
         """Start a worker as a child of this process."""

@@ -20,6 +20,9 @@ from workbench.sweep.recording import told_apart
 from workbench.sweep.repair import Mending
 from workbench.sweep.runs import RunCheckpoint
 
+LEFT = "it has left its device to the other workers"
+"""Why a worker ends that `workbench.sweep.autoscaling` lets end: the sweep goes on."""
+
 
 class Decider:
     """Decides what its worker does, one worker of the folder at a time.
@@ -104,7 +107,9 @@ class Decider:
         """
         if reason := self._planner.over(results) or self._nothing_works(results):
             return Done(reason)
-        return self.stopped() if self._context.interruptions.requested else None
+        if self._context.interruptions.requested:
+            return self.stopped()
+        return Done(LEFT) if self._context.job.standing.leaves else None
 
     def _nothing_works(self, results: Sequence[Result]) -> str:
         """Say that every model failed with every method and nothing was ever completed; empty where

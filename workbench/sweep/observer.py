@@ -10,6 +10,7 @@ from workbench.result import Result
 
 if TYPE_CHECKING:
     from workbench.ledger import Lease
+    from workbench.sweep.device_sharing import Pace
 
 
 class Observer:
@@ -47,6 +48,9 @@ class Observer:
 
     def continuing(self, target: float) -> None:
         """The run at hand goes on at once, towards `target` epochs."""
+
+    def paced(self, pace: Pace | None) -> None:
+        """How far the training of a worker is, about twice a second; None while no run is in hand. From another thread."""
 
     def recorded(self, result: Result, results: Sequence[Result]) -> None:
         """A Result is in the ledger; `results` are all of the study."""

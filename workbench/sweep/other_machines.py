@@ -57,7 +57,10 @@ class OtherMachines:
         """Take in what the ledger holds now, those being made included."""
         self.left, own = False, self._context.job.offer
         # Only a worker that may wait can leave something to others; and of labels or seconds no machine is cheaper.
-        if not (self._context.job.joined and self._context.job.apart) or not COSTS[self._context.study.costs[0]].pays_compute:
+        if (
+            not (self._context.job.joined and self._context.job.standing.apart)
+            or not COSTS[self._context.study.costs[0]].pays_compute
+        ):
             return
         for r in results:
             if not r.offer or same_machine(r, own):

@@ -166,9 +166,6 @@ class _Search:
             # so both use the reference point that was stored with the study.
             reference=context.ledger.description.get("reference"),
             stop_below=budget.limits.stop_below,
-            # Only a worker with a GPU to itself may wait. On a shared machine one that waits costs
-            # as much as one that works, and points made meanwhile came out up to twice as dear.
-            may_wait=context.job.joined and context.job.apart,
         )
         self._outlook = Outlook(context.account.forecaster, budget.offer, budget.label_usd)
         self._others = OtherMachines(context, self._outlook.compute_usd)
@@ -200,11 +197,14 @@ class _Search:
         context = self._context
         context.account.ask_anew()
         admits = functools.partial(self._admits, results=results, among=among)
+        # Only a worker with a GPU to itself may wait. On a shared machine one that waits costs as much
+        # as one that works, and points made meanwhile came out up to twice as dear.
+        may_wait = context.job.joined and context.job.standing.apart
         return search.decide(
             context.study,
             results,
             search.Costs(self._prices, self._outlook.checkpoints),
-            replace(self._strategy, ahead=ahead),
+            replace(self._strategy, ahead=ahead, may_wait=may_wait),
             search.Allowance(starts=starts_left, usd=context.account.usd_left(), admits=admits),
             search.States(cached=self._cached(), current=current),
         )

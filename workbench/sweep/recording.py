@@ -55,7 +55,7 @@ class Recorder:
         stub, at = self._work.lease.result, run.at(made.recipe.epochs)
         result = replace(
             stub,
-            provenance=_made(stub),
+            provenance={**_made(stub), **({"compiling": dict(made.compiling)} if made.compiling else {})},
             recipe_id=made.recipe.id,
             recipe=made.recipe.to_json(),
             settings=at.settings,

@@ -47,10 +47,14 @@ from workbench.sweep.heartbeat import heartbeat
 from workbench.sweep.job import Context, Job, opened
 from workbench.sweep.lease_taking import Decider
 from workbench.sweep.observer import Outcome
+from workbench.sweep.periodic import Regularly
 from workbench.sweep.planner import Planner
 from workbench.sweep.recording import Recorder
 from workbench.sweep.repair import Mending
 from workbench.sweep.training_run import TrainingRun
+
+PACE_SECONDS = 0.5
+"""How often a worker says how far its training is."""
 
 WAIT_SECONDS = 0.5
 """How often a worker that waits for others looks whether they have recorded something."""
@@ -75,8 +79,16 @@ def run(
             heartbeat(context.ledger, work.pulse, context.unwritten, runner.write_late),
             watch(context.budget, work.spent_now, context.interruptions.explain),
             lookout(context.holder, job.observer.note),
+            _pace(job, work),
         ):
             return runner.work()
+
+
+def _pace(job: Job, work: CurrentWork) -> contextlib.AbstractContextManager[object]:
+    """Tells the supervisor of a worker how far its training is while it is entered."""
+    if not job.joined:
+        return contextlib.nullcontext()
+    return Regularly(lambda: job.observer.paced(work.pace()), PACE_SECONDS, name="pace")
 
 
 class Runner:
@@ -170,7 +182,7 @@ class Runner:
         before = [(r.number, r.status) for r in wait.known]
         until = math.inf if wait.again_seconds is None else time.monotonic() + wait.again_seconds
         with self._at_rest():
-            while not context.interruptions.requested and time.monotonic() < until:
+            while not (context.interruptions.requested or context.job.standing.leaves) and time.monotonic() < until:
                 with context.interruptions.breakable():
                     time.sleep(WAIT_SECONDS)
                 if self._mending.reconcile():

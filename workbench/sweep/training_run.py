@@ -8,9 +8,9 @@ import contextlib
 import functools
 import gc
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from workbench import training
 from workbench.data import fingerprints
@@ -22,9 +22,9 @@ from workbench.sweep.grading import Grading
 from workbench.sweep.job import Context
 from workbench.sweep.lease_taking import Decider
 from workbench.sweep.recording import Recorder
-from workbench.usage import Work
 
 if TYPE_CHECKING:
+    from workbench.study import Recipe
     from workbench.training import Checkpoint
 
 
@@ -124,7 +124,11 @@ class TrainingRun:
         # run, or longer, is of no use to it.
         state = context.checkpoints.state(recipe.run_id) if earlier else None
         resume = state if state and state.epochs < recipe.epochs else None
-        self._work.progress = training.Progress(dict(labels_by_order(r for r in earlier if r.status != "running")))
+        self._work.progress = training.Progress(
+            dict(labels_by_order(r for r in earlier if r.status != "running")),
+            runs_ahead=_runs_ahead(context, claim.results, recipe),
+            compiling=_found_about_compiling(context, claim.results),
+        )
         anything_new = False
         train = training.train if context.shards is None else context.shards.train
         segments = train(recipe, resume, meter=context.holder, progress=self._work.progress)
@@ -180,8 +184,7 @@ class TrainingRun:
                 results = self._recorder.write(result, checkpoint.spent)
             if not any(r.recipe_id == result.recipe_id and r.status == "complete" for r in results):
                 return Release()  # another worker has taken the run up while this one was silent
-            if work.progress is not None:
-                work.progress.work = Work()  # it is on record: a stop from here on must not count it again
+            work.recorded()
             # Judged after the Result is written: the
             # checkpoint at hand is paid for and stays a point.
             dear = "" if checkpoint.next_step is None else context.account.overrun(result, checkpoint)
@@ -236,6 +239,26 @@ def _is_on_the_way(claim: Claim, result: Result, ending: bool) -> bool:
     """
     until = claim.proposal.until
     return until is None or (result.epochs < until and not ending)
+
+
+def _runs_ahead(context: Context, results: Sequence[Result], recipe: Recipe) -> float:
+    """How many more runs of a recipe's model and method this worker is likely to make: its part of those that may still be started,
+    by the share that such runs have had so far.
+    """
+    starts = context.job.limits.starts_left(results) or 0
+    made = {r.run_id: (r.model, r.method) for r in originals(results)}
+    share = (sum(each == (recipe.model_name, recipe.method.name) for each in made.values()) + 1) / (len(made) + 1)
+    return starts / max(1, context.job.workers) * min(1.0, share)
+
+
+def _found_about_compiling(context: Context, results: Sequence[Result]) -> dict[str, Mapping[str, Any]]:
+    """What was found about compiling on this machine with these versions, by family."""
+    own = {name: context.provenance[name] for name in ("versions", "host")}
+    found: dict[str, Mapping[str, Any]] = {}
+    for r in results:
+        if (verdict := r.provenance.get("compiling")) and all(r.provenance.get(name) == value for name, value in own.items()):
+            found[verdict["family"]] = verdict
+    return found
 
 
 @functools.cache  # once a process; to ask gc whether it was done takes 0.05 s

@@ -4,9 +4,10 @@ work beside it, and restarts those that die.
 Each worker is a process of its own and sweeps like any other: they share the ledger, take turns in
 choosing, and hold one GPU each. Where they can be is a launcher's to say (`launching`). The two
 sides talk in lines of JSON. To a worker go `Orders` first,
-then `{"neighbours": [process ids]}` whenever they change; when the stream ends, the supervisor is
-gone. From a worker come `{"recorded": number}`, `{"waiting": true or false}`, and at last
-`{"ended": reason, "interrupted": true or false}`.
+then `{"neighbours": [process ids], "apart": true or false}` whenever they change, and `{"leave": true}`
+where it is to leave its device to the others; when the stream ends, the supervisor is gone. From a
+worker come `{"recorded": number}`, `{"waiting": true or false}`, `{"pace": …}` (`device_sharing.Pace`),
+and at last `{"ended": reason, "interrupted": true or false}`.
 """
 
 from __future__ import annotations
@@ -26,7 +27,10 @@ from workbench.errors import EnvironmentFault
 from workbench.ledger import AWAY_SECONDS, Patience
 from workbench.meter import Meter, Tenant
 from workbench.result import Result
-from workbench.sweep.job import Job
+from workbench.result.sharing import sharing_text
+from workbench.sweep.autoscaling import Autoscaler
+from workbench.sweep.device_sharing import Pace
+from workbench.sweep.job import Job, Standing
 from workbench.sweep.launching import Launcher, Place, Process
 from workbench.sweep.observer import Outcome
 from workbench.usage import Usage
@@ -46,13 +50,11 @@ class Orders:
         workers: How many there are.
         sweep: The id of the sweep that all of them are part of, in the notebook.
         before: What was consumed before they were started, for one of them to charge.
-        apart: Whether each has a GPU to itself.
     """
 
     workers: int
     sweep: str
     before: Usage = field(default_factory=Usage)
-    apart: bool = False
 
     def to_json(self) -> dict[str, Any]:
         """The orders as plain data."""
@@ -71,19 +73,31 @@ class Neighbours:
     Args:
         meter: The worker's.
         lines: What the supervisor sends; when they end, this process is told to stop, as by SIGTERM.
+
+    Attributes:
+        standing: How the worker stands beside them, by the last word of the supervisor.
     """
 
     def __init__(self, meter: Meter, lines: TextIO) -> None:
         self._meter, self._lines = meter, lines
+        self.standing = Standing()
         self._held: dict[int, Tenant] = {}
         threading.Thread(target=self._listen, name="supervisor", daemon=True).start()
 
     def _listen(self) -> None:
         for line in self._lines:
             with contextlib.suppress(ValueError, KeyError):
-                self.hold(json.loads(line)["neighbours"])
+                self.heed(json.loads(line))
         # A worker that outlived its supervisor would go on spending with nobody to stop it.
         os.kill(os.getpid(), signal.SIGTERM)
+
+    def heed(self, said: Mapping[str, Any]) -> None:
+        """Act on a line of the supervisor's. Raises KeyError where it lacks something."""
+        if said.get("leave"):
+            self.standing.leaves = True
+            return
+        self.standing.apart = bool(said["apart"])
+        self.hold(said["neighbours"])
 
     def hold(self, pids: Sequence[int]) -> None:
         """Share the machine with these processes from now on."""
@@ -95,13 +109,15 @@ class Neighbours:
 
 @dataclass
 class _Worker:
-    """One worker: its process, what it has said, and how often it died since its last Result."""
+    """One worker: its process, what it has said, how often it died since its last Result, and whether it is to leave."""
 
     index: int
     place: Place
     process: Process | None = None
     deaths: int = 0
     waiting: bool = False
+    pace: Pace | None = None
+    leaves: bool = False
     ended: Mapping[str, Any] | None = None
     listeners: Sequence[threading.Thread] = ()
     given_up: bool = False
@@ -122,6 +138,7 @@ class Supervisor:
         job: The sweep that they do. Its notebook is told what a killed worker could no longer tell
             it, and its observer what the supervisor has to say.
         told: Called with a worker's number and a line that it says to people; from other threads.
+        autoscaler: Says how many there are to be on each GPU; None: as many as the launcher has places.
     """
 
     def __init__(
@@ -131,15 +148,17 @@ class Supervisor:
         launcher: Launcher,
         job: Job,
         told: Callable[[int, str], None],
+        autoscaler: Autoscaler | None = None,
     ) -> None:
         self._words, self._orders, self._job, self._told = words, orders, job, told
-        self._launcher = launcher
+        self._launcher, self._autoscaler = launcher, autoscaler
         self._note = job.observer.note
         self._ledger = job.ledger.patient(Patience(AWAY_SECONDS, self._note, check=self._check))
         self._results = list(job.ledger.results())
         self._workers: list[_Worker] = []
         self._sending = threading.Lock()
         self._requested = 0  # how often an end was asked for
+        self._scaled = 0  # how many of the autoscaler's decisions are noted
         self.failure = 0
         """Exit code of the first worker that ended with an error; 0 without one."""
 
@@ -150,11 +169,14 @@ class Supervisor:
             self._fill()
             while any(worker.process is not None for worker in self._workers):
                 time.sleep(_LOOK_SECONDS)
+                self._scale()
                 self._fill()
                 for worker in self._workers:
                     if worker.process is not None and worker.process.poll() is not None:
                         self._gone(worker, worker.process)
         finally:
+            if self._autoscaler is not None:
+                self._autoscaler.close()
             for worker in self._workers:
                 if worker.process is not None:
                     worker.process.kill()
@@ -165,8 +187,8 @@ class Supervisor:
 
     def _fill(self) -> None:
         """Start a worker at every place that has had none: at first all, later those of machines that have come."""
-        if self._requested or self.failure or any(worker.ended is not None for worker in self._workers):
-            return  # it is about to end
+        if self._ends:
+            return
         known = {worker.place.name for worker in self._workers}
         for place in self._launcher.places():
             if place.name not in known:
@@ -175,8 +197,36 @@ class Supervisor:
                 # What was consumed before the sweep is charged by the first start alone.
                 self._start(worker, self._orders if worker.index == 0 else replace(self._orders, before=Usage()))
 
+    @property
+    def _ends(self) -> bool:
+        """Whether the work is about to end."""
+        ended = any(worker.ended is not None and not worker.leaves for worker in self._workers)
+        return bool(self._requested or self.failure or ended)
+
+    def _scale(self) -> None:
+        """Have as many workers on each GPU as the autoscaler says: one more has a place by now, and of too many the last leaves."""
+        if self._autoscaler is None or self._ends:
+            return
+        paces: dict[str, dict[int, Pace | None]] = {}
+        for worker in self._workers:
+            if worker.process is not None:
+                paces.setdefault(worker.place.device, {})[worker.index] = worker.pace
+        for device, change in self._autoscaler.look(paces):
+            if change.why == "left":
+                last = max((w for w in self._workers if w.process is not None and w.place.device == device), key=lambda w: w.index)
+                last.leaves = True
+                self._autoscaler.launcher.remove(last.place)
+                self._send(last, {"leave": True})
+        records = self._autoscaler.records
+        for record in records[self._scaled :]:
+            self._note(sharing_text(record))
+        if len(records) > self._scaled:
+            self._scaled = len(records)
+            with contextlib.suppress(EnvironmentFault):  # it is away: what is decided next is noted with this
+                self._ledger.note_sharing(records)
+
     def _outcome(self) -> Outcome:
-        said = [worker.ended for worker in self._workers if worker.ended is not None]
+        said = [worker.ended for worker in self._workers if worker.ended is not None and not worker.leaves]
         last = next((each for each in said if each["interrupted"]), said[-1] if said else None)
         if self.failure and not self._requested:  # it was we who told the others to stop
             return Outcome(self._read(), f"a worker failed (exit code {self.failure}); what it said is above", False)
@@ -201,7 +251,7 @@ class Supervisor:
 
     def _start(self, worker: _Worker, orders: Orders) -> None:
         worker.process = self._launcher.start(worker.place, self._words)
-        worker.ended, worker.waiting = None, False
+        worker.ended, worker.waiting, worker.pace = None, False, None
         heard = ((self._hear, worker.process.stdout), (self._overhear, worker.process.stderr))
         worker.listeners = [threading.Thread(target=listen, args=(worker, lines), daemon=True) for listen, lines in heard]
         for listener in worker.listeners:
@@ -226,7 +276,7 @@ class Supervisor:
         if code > 0:  # it has said why, and another one would say the same
             self.failure = self.failure or code
             self._signal(signal.SIGINT)
-        elif not self._requested and not self.failure:
+        elif not self._requested and not self.failure and not worker.leaves:
             worker.deaths += 1
             if worker.place not in self._launcher.places():
                 self._note(f"Worker {worker.index} is gone with its machine ({worker.place.name}): the others go on.")
@@ -247,6 +297,8 @@ class Supervisor:
                 elif "waiting" in said:
                     worker.waiting = bool(said["waiting"])
                     self._introduce()
+                elif "pace" in said:
+                    worker.pace = None if said["pace"] is None else Pace(**said["pace"])
                 elif "ended" in said:
                     worker.ended = said
 
@@ -257,8 +309,8 @@ class Supervisor:
     def _introduce(self) -> None:
         """Tell each worker who else is at work on its device now: one that waits holds nothing."""
         for worker in self._workers:
-            others = [w for w in self._workers if w is not worker and w.place.device == worker.place.device and not w.waiting]
-            self._send(worker, {"neighbours": [w.pid for w in others if w.pid is not None]})
+            others = [w for w in self._workers if w is not worker and w.place.device == worker.place.device and w.pid is not None]
+            self._send(worker, {"neighbours": [w.pid for w in others if not w.waiting], "apart": not others})
 
     def _send(self, worker: _Worker, record: Mapping[str, Any]) -> None:
         process = worker.process

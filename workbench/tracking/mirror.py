@@ -60,7 +60,7 @@ class Mirror:
         name = _sweep_name(began, _NAMES.get(str(parent.get("sampler")), "sweep"))
         self._parent = session.find_or_create("sweep", self._sweep, name, began, own)
         tags = {f"mlflow.{tag}": str(value) for tag, value in facts.items() if value}
-        session.log(self._parent, tags=own | tags, params=dict(tags_and_metrics.flat(parent)))  # one that joined may have made it
+        session.log(self._parent, tags=own | tags, params=tags_and_metrics.texts(parent))  # one that joined may have made it
         session.client.log_dict(self._parent, dict(parent), "sweep.json")
         self._log_texts(texts)
         for run in list(session.search("sweep", "attributes.status = 'RUNNING'")):
@@ -172,9 +172,8 @@ class Mirror:
             if result.samples:
                 session.client.log_dict(child.id, {"samples": list(result.samples)}, f"samples/step-{result.step:06}.json")
             tags = {"workbench.results": str(len(child.marks) + 1), "workbench.offer": self._priced}
-            tags |= tags_and_metrics.front_tag(bool(child.on_front)) | tags_and_metrics.tags(
-                result
-            )  # not on the front until somebody says so
+            # Not on the front until somebody says so.
+            tags |= tags_and_metrics.front_tag(bool(child.on_front)) | tags_and_metrics.tags(result)
             numbers = tags_and_metrics.metrics(result, self._prices.offer, self._prices.label_usd)
             self._log_best(child, result, tags, Metrics(numbers, result.finished, result.step))
             child.marks.add(mark)

@@ -23,6 +23,7 @@ from urllib.request import url2pathname
 from workbench import process
 from workbench.data import cache
 from workbench.errors import EnvironmentFault, UsageError
+from workbench.process import without_secrets
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient
@@ -50,10 +51,10 @@ def examine(tracking_uri: str) -> str:
     if re.match(r"https?:", tracking_uri):
         return _ask_server(tracking_uri)
     if path is None and not _is_database(tracking_uri):
-        return f"{shown(tracking_uri)} (not asked)"
+        return f"{without_secrets(tracking_uri)} (not asked)"
     if path is not None and not path.exists():
         return f"{path} (not there yet; made by the first sweep)"
-    if path is not None and is_empty(path):
+    if path is not None and _is_empty(path):
         return f"{path} (an empty file; made a store by the first sweep)"
     try:
         contents = _look(tracking_uri)
@@ -61,7 +62,7 @@ def examine(tracking_uri: str) -> str:
         lines = str(getattr(error, "orig", None) or error).strip().splitlines() or [type(error).__name__]
         advice = "Move it away" if path else "Start it, or correct its address"
         raise EnvironmentFault(
-            f"{named(tracking_uri)} cannot be used: {shown(lines[0])}. {advice}, or give --tracking-uri."
+            f"{named(tracking_uri)} cannot be used: {without_secrets(lines[0])}. {advice}, or give --tracking-uri."
         ) from error
     if text := _unfit(tracking_uri, contents):
         raise EnvironmentFault(text)
@@ -134,7 +135,7 @@ def _unfit(tracking_uri: str, contents: _Contents) -> str:
     keep = "Copy the file" if sqlite_path(tracking_uri) else "Make a backup"
     return (
         f"{where} was made by an older MLflow: its schema is {contents.version}, and {installed} needs {head}. "
-        f"{keep} while nobody writes to it, then run `mlflow db upgrade {shlex.quote(shown(absolute(tracking_uri)))}`."
+        f"{keep} while nobody writes to it, then run `mlflow db upgrade {shlex.quote(without_secrets(absolute(tracking_uri)))}`."
     )
 
 
@@ -158,7 +159,7 @@ def schemas() -> tuple[str, frozenset[str]]:
 
 def _ask_server(tracking_uri: str) -> str:
     """Whether something answers at this address, in words. Raises EnvironmentFault where nothing does."""
-    parts = urlsplit(tracking_uri)
+    parts, where = urlsplit(tracking_uri), without_secrets(tracking_uri)
     plain = urlunsplit(parts._replace(netloc=parts.netloc.rpartition("@")[2], path=f"{parts.path.rstrip('/')}/health"))
     try:
         with contextlib.suppress(urllib.error.HTTPError):  # it answers: who may ask for what is no matter here
@@ -166,9 +167,9 @@ def _ask_server(tracking_uri: str) -> str:
     except (OSError, ValueError, http.client.HTTPException) as error:
         reason = getattr(error, "reason", None) or error
         raise EnvironmentFault(
-            f"the MLflow server {shown(tracking_uri)} does not answer: {reason}. Start it, or give --tracking-uri another address."
+            f"the MLflow server {where} does not answer: {reason}. Start it, or give --tracking-uri another address."
         ) from error
-    return f"{shown(tracking_uri)} answers"
+    return f"{where} answers"
 
 
 def default_uri(folder: Path) -> str:
@@ -244,7 +245,7 @@ _OPTIONS = ("timeout", "detect_types", "isolation_level", "check_same_thread", "
 """Options of SQLite's driver that a URI may set."""
 
 
-def is_empty(path: Path) -> bool:
+def _is_empty(path: Path) -> bool:
     """Whether a file that is there holds nothing, nor its write-ahead log."""
     log = path.with_name(f"{path.name}-wal")
     return path.is_file() and not path.stat().st_size and not (log.exists() and log.stat().st_size)
@@ -256,7 +257,7 @@ def _is_database(tracking_uri: str) -> bool:
 
 def named(tracking_uri: str) -> str:
     """What a store is called in a sentence: the path of a SQLite file, the URI of others without a password."""
-    return str(sqlite_path(tracking_uri) or shown(tracking_uri))
+    return str(sqlite_path(tracking_uri) or without_secrets(tracking_uri))
 
 
 def artifact_root(tracking_uri: str) -> str | None:
@@ -265,11 +266,6 @@ def artifact_root(tracking_uri: str) -> str | None:
     if path is not None:
         return (path.resolve().parent / "mlartifacts").as_uri()
     return None if re.match(r"(https?|databricks|uc)\b", tracking_uri) else (Path.cwd() / "mlartifacts").as_uri()
-
-
-def shown(text: str) -> str:
-    """A URI, or a text that holds some, without passwords."""
-    return re.sub(r"(://[^:/@\s]*):[^@/\s]*@", r"\1:***@", text)
 
 
 def load() -> None:
@@ -301,7 +297,7 @@ def connect(tracking_uri: str) -> MlflowClient:
     path = sqlite_path(tracking_uri)
     if path is not None:
         with exclusive(tracking_uri):
-            if not path.exists() or is_empty(path):
+            if not path.exists() or _is_empty(path):
                 _create(path)
         # Also finds out a file that is no database at once, where MLflow would retry for a minute and a half.
         _use_wal(path)

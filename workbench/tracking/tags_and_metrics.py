@@ -5,14 +5,16 @@ from __future__ import annotations
 import json
 import math
 import re
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 from workbench import prices
 from workbench.prices import Offer
+from workbench.quantities import number
 from workbench.result import Result, cost, mean_costs
 from workbench.space import Value
 from workbench.study import Study
+from workbench.study.record import flat
 from workbench.usage import Usage
 
 RUN_STATUS = {"running": "RUNNING", "complete": "FINISHED", "infeasible": "FAILED", "interrupted": "KILLED"}
@@ -153,13 +155,10 @@ def key(name: str) -> str:
     return re.sub(r"[^\w.\- :/]", "_", name)
 
 
-def flat(record: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, str]]:
-    """Nested plain data as dotted names and texts; None is left out."""
-    for name, value in record.items():
-        if isinstance(value, Mapping):
-            yield from flat(value, f"{prefix}{name}.")
-        elif value is not None:
-            yield key(f"{prefix}{name}"), value if isinstance(value, str) else json.dumps(value, default=str)
+def texts(record: Mapping[str, Any]) -> dict[str, str]:
+    """Nested plain data as texts by dotted names; None is left out."""
+    known = {key(name): value for name, value in flat(record) if value is not None}
+    return {name: value if isinstance(value, str) else json.dumps(value, default=str) for name, value in known.items()}
 
 
 def milliseconds(seconds: float) -> int:
@@ -201,8 +200,5 @@ def _word(name: str, value: Value) -> str:
 
 
 def _short(value: Value) -> str:
-    """`2e-4`, `0.25`, `128`: two digits are enough to tell runs apart at a glance; the params hold them all."""
-    if not isinstance(value, float):
-        return str(value).rstrip("/").rsplit("/", 1)[-1]
-    text = f"{value:.1e}" if value and not 0.01 <= abs(value) < 1e4 else f"{value:.2g}" if abs(value) < 100 else f"{value:.0f}"
-    return re.sub(r"(\.0)?e([+-])0*(\d)", lambda m: f"e{m[2].replace('+', '')}{m[3]}", text)
+    """A setting in a few signs: two digits of a number, of a path its last part; the params hold it whole."""
+    return number(value) if isinstance(value, float) else str(value).rstrip("/").rsplit("/", 1)[-1]

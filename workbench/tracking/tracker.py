@@ -6,14 +6,14 @@ import contextlib
 import functools
 import textwrap
 import time
-from collections import defaultdict
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 from workbench.errors import EnvironmentFault
 from workbench.prices import Prices
-from workbench.result import Result
+from workbench.process import without_secrets
+from workbench.result import Result, by_run
 from workbench.study import Study
 from workbench.tracking import store, tags_and_metrics
 from workbench.tracking.mirror import Mirror
@@ -105,7 +105,7 @@ class MlflowTracker:
         self._load()
         try:
             self._mirror.connect()
-            runs = [run for run in _by_run(known).values() if all(result.status != "running" for result in run)]
+            runs = [run for run in _oldest_first(known).values() if all(result.status != "running" for result in run)]
             return sum(map(self._mirror.lacks, runs))
         except Exception as error:  # whatever MLflow and its many stores raise
             raise EnvironmentFault(self._absence(error)) from error
@@ -176,7 +176,7 @@ class MlflowTracker:
 
     def _catch_up(self, history: Sequence[Result]) -> frozenset[str]:
         """Queue what MLflow lacks of each run; their ids."""
-        runs = _by_run(history)
+        runs = _oldest_first(history)
         for results in runs.values():
             done = [result for result in results if result.status != "running"]
             self._put("earlier results", self._mirror.catch_up, results, results=done)
@@ -214,12 +214,9 @@ class MlflowTracker:
         self._listener.on_problem(f"MLflow refused {job.what} ({_reason(error)}); the ledger has it.")
 
 
-def _by_run(results: Sequence[Result]) -> Mapping[str, list[Result]]:
+def _oldest_first(results: Sequence[Result]) -> Mapping[str, list[Result]]:
     """The Results of each run, by its id, oldest first."""
-    runs: dict[str, list[Result]] = defaultdict(list)
-    for result in sorted(results, key=lambda r: (r.finished or r.started, r.step)):
-        runs[result.run_id].append(result)
-    return runs
+    return by_run(sorted(results, key=lambda r: (r.finished or r.started, r.step)))
 
 
 _DAMAGED = ("is malformed", "not a database")
@@ -229,4 +226,4 @@ _DAMAGED = ("is malformed", "not a database")
 def _reason(error: Exception) -> str:
     """The first line of what was wrong."""
     lines = str(error).strip().splitlines()
-    return textwrap.shorten(store.shown(lines[0]), 500, placeholder=" …") if lines else type(error).__name__
+    return textwrap.shorten(without_secrets(lines[0]), 500, placeholder=" …") if lines else type(error).__name__

@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import os
 import re
-import socket
 import subprocess
 import sys
 import time
@@ -14,6 +13,7 @@ import urllib.request
 from dataclasses import dataclass
 
 from workbench.errors import EnvironmentFault, UsageError
+from workbench.process import check_port, reached_at, without_secrets
 from workbench.tracking import experiment, store
 
 _QUIETLY = ("--uvicorn-opts", "--log-level warning")
@@ -71,7 +71,7 @@ def ui_command(tracking_uri: str, *, host: str = "127.0.0.1", port: int = 5000) 
         EnvironmentFault: There is no such SQLite file, or the installed MLflow cannot use the store.
     """
     if re.match(r"https?:", tracking_uri):
-        raise UsageError(f"{store.shown(tracking_uri)} is an MLflow server and has its own page: open it in a browser.")
+        raise UsageError(f"{without_secrets(tracking_uri)} is an MLflow server and has its own page: open it in a browser.")
     path = store.sqlite_path(tracking_uri)
     if path is not None and not path.is_file():
         raise EnvironmentFault(f"there is no MLflow store {path} yet. Run `workbench sweep` first, or give --tracking-uri.")
@@ -88,14 +88,8 @@ def serve(tracking_uri: str, *, host: str = "127.0.0.1", port: int = 5000) -> Pa
         UsageError, EnvironmentFault: As `ui_command`; also where the port is taken.
     """
     command = ui_command(tracking_uri, host=host, port=port)
-    with socket.socket() as probe:
-        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        try:
-            probe.bind((host, port))
-        except OSError as error:
-            raise EnvironmentFault(f"port {port} on {host} cannot be used ({error.strerror}). Give another one: --port.") from error
+    check_port(host, port)
     # Job execution starts further processes, for features of MLflow that a sweep has no use for.
     quiet = {**store.SETTINGS, "MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false", "PYTHONWARNINGS": "ignore"}
     process = subprocess.Popen(command, env={**quiet, **os.environ}, stdout=2)  # what it says is no data
-    shown = {"0.0.0.0": "127.0.0.1", "::": "[::1]"}.get(host, f"[{host}]" if ":" in host else host)  # noqa: S104
-    return Page(process, f"http://{shown}:{port}")
+    return Page(process, f"http://{reached_at(host)}:{port}")

@@ -3,6 +3,7 @@ or prices.
 
     loop          the loop itself; kept weights of a sweep, read again and graded on the test split
     tuning        one run's model, optimiser and averages
+    compiling     whether a model's layers are compiled while it learns
     progress      how far a training is, for whoever watches it
     combining     models of several tasks, each learned from the same start, as one
     anchoring     weights held near where they begin, against forgetting

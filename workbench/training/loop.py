@@ -37,7 +37,7 @@ from workbench.formulations import Example, Rows
 from workbench.meter import Meter, Window
 from workbench.result import merged_labels
 from workbench.study import Recipe
-from workbench.training import choosing, encoding, parent_store, parents, sharding
+from workbench.training import choosing, compiling, encoding, parent_store, parents, sharding
 from workbench.training.batches import checkpoint_epochs, steps_for
 from workbench.training.progress import Progress
 from workbench.training.resume_state import ResumeState
@@ -80,6 +80,7 @@ class Checkpoint:
             made with others.
         test: Gives the scores on the held-out test split and `test_loss`; empty where nothing is held out. No search may read
             them. Call it before the generator goes on.
+        compiling: Whether layers were compiled, and why (`compiling.Verdict`), as plain data; empty where that was no question.
     """
 
     recipe: Recipe
@@ -100,6 +101,7 @@ class Checkpoint:
     weights: Callable[[], dict[str, torch.Tensor]]
     test: Callable[[], dict[str, float]]
     labels_by_order: Mapping[str, int]
+    compiling: Mapping[str, Any] = dataclasses.field(default_factory=dict)
 
 
 def train(
@@ -323,6 +325,11 @@ def _train(
     # By what was bought: how many others join no forecast can know.
     grid = checkpoint_epochs(recipe.epochs, batch_size=recipe.batch_size, examples=lot.bought, dev_examples=len(dev.examples))
     targets = [steps_for(epochs, recipe.batch_size, count) for epochs in grid]
+    verdict: compiling.Verdict | None = None
+    if trains and progress.runs_ahead is not None and tuning.step < targets[-1]:
+        with phases.phase("train"):  # made once a process, as imports are: no run pays for it
+            ahead = targets[-1] - tuning.step + progress.runs_ahead * targets[-1]
+            verdict = compiling.choose(tuning, train_rows, count, ahead, progress.compiling)
     for epochs, target, upcoming in zip(grid, targets, [*targets[1:], None], strict=True):
         if target <= tuning.step and resume:
             continue
@@ -374,6 +381,7 @@ def _train(
             weights=tuning.averaged,
             test=lambda: encoding.test(tuning),
             labels_by_order=labels,
+            compiling={} if verdict is None else verdict.to_json(),
         )
         phases.spent.clear()
         progress.work = Work()

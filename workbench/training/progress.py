@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from workbench.usage import Work
 
@@ -27,6 +27,9 @@ class Progress:
         stepping: Whether optimiser steps are being made, and not an evaluation, say.
         leave: Ask for the end of the training after the step at hand; `left` is then its state.
         left: The state to continue from, of a training that was left between two checkpoints.
+        runs_ahead: Runs of the same kind that are expected after this one in this process; None: unknown. Compiling is not tried
+            then.
+        compiling: What other processes of this machine have found about compiling, by family (`compiling.Verdict`).
     """
 
     by_order: dict[str, int] = field(default_factory=dict)
@@ -37,6 +40,8 @@ class Progress:
     stepping: bool = False
     leave: bool = False
     left: ResumeState | None = None
+    runs_ahead: float | None = None
+    compiling: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
 
     def ask_to_leave(self) -> bool:
         """Have the training end after the step at hand, with its state in `left`; whether it is at a place where it can."""

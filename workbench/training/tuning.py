@@ -47,6 +47,7 @@ class Tuning(Passes):
         self.optimizer = self.make_optimizer() if self.parameters else None
         self.average = [p.detach().clone() for p in self.parameters.values()] if recipe.averaging is not None else []
         self.cut, self.fitted = memory.Cut(), False
+        self.compiled: contextlib.AbstractContextManager[object] = contextlib.nullcontext()  # `compiling.Compiled` where that pays
         self.tokens = 0
         torch.manual_seed(recipe.seed + 1)  # dropout's stream does not depend on how many numbers the wrapping drew
         self.random = random_state(where)
@@ -121,7 +122,7 @@ class Tuning(Passes):
             Infeasible: The model fails.
         """
         recipe, parameters = self.recipe, list(self.parameters.values())
-        total, padded = self._gradient(rows, batch)
+        total, padded = self.gradient(rows, batch)
         for anchor in self.anchors:
             anchor.pull()
         torch.nn.utils.clip_grad_norm_(parameters, recipe.max_grad_norm)
@@ -144,7 +145,7 @@ class Tuning(Passes):
             torch._foreach_lerp_(average, now, weight)
         return total, done
 
-    def _gradient(self, rows: Rows, batch: np.ndarray) -> tuple[torch.Tensor, int]:
+    def gradient(self, rows: Rows, batch: np.ndarray) -> tuple[torch.Tensor, int]:
         """Compute the gradient of a step, in smaller pieces where memory does not suffice. Returns
         its loss and padded tokens.
         """
@@ -152,7 +153,7 @@ class Tuning(Passes):
         # would change the result.
         random = random_state(self.where)
         while True:
-            with Shortage() as shortage:
+            with Shortage() as shortage, self.compiled:
                 return self._pieces(rows, batch)
             # Some pieces may have left their gradients before memory ran out; these are cleared
             # below.

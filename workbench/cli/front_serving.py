@@ -5,14 +5,14 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from workbench.cli.common import Table, messages, print_table, print_text
+from workbench.cli.printing import Table, messages, print_table, print_text
 from workbench.errors import UsageError
 from workbench.front.members import cheapest, pareto_front
 from workbench.front.objectives import View
 from workbench.front.serving import Form, Load, break_even, forms_of, serving
 from workbench.quantities import banded, dollars
 from workbench.report.in_use import meets_text
-from workbench.report.records import find_run
+from workbench.report.records import asked_for, find_run
 from workbench.report.text import describe
 from workbench.result import Result
 
@@ -21,9 +21,7 @@ def rival_of(results: Sequence[Result], view: View, wanted: str | None) -> Resul
     """Return the point that others are compared with: the best of the run asked for, else the cheapest of the front."""
     if wanted is None:
         return cheapest(results, view)
-    segments = find_run(results, wanted)
-    one = [r for r in segments if str(r.number) == wanted and wanted != str(r.trial)]  # a checkpoint by its own number
-    points = [r for r in one or segments if view.coordinates(r) is not None]
+    points = [r for r in asked_for(find_run(results, wanted), wanted) if view.coordinates(r) is not None]
     if not points:
         raise UsageError(f"there is no finished run {wanted!r} to compare with. `workbench runs` lists them.")
     return max(points, key=lambda r: r.scores[view.maximize])
