@@ -59,7 +59,7 @@ def test_what_is_written_token_by_token_is_in_float32_on_a_cpu(tmp_path: Path, m
         seen: list[torch.dtype] = []
         of.model.model.layers[0].mlp.up_proj.register_forward_hook(lambda module, args, out, seen=seen: seen.append(out.dtype))
         rows = of.formulation.encode(made.task.splits().train, of.processor)
-        of._gradient(rows, np.arange(2))
+        of.gradient(rows, np.arange(2))
         of.evaluate(questions(of.formulation, made.task.splits().dev, of.processor), lambda: 0.0)
         assert [each == torch.bfloat16 for each in dict.fromkeys(seen)] == list(dict.fromkeys(wanted))
 
@@ -103,7 +103,7 @@ def test_rows_of_a_bfloat16_run_are_packed_like_any_others(tmp_path: Path) -> No
         of.model.eval()
         rows = of.formulation.encode(made.task.splits().train, of.processor)
         assert len({*rows.lengths.tolist()}) > 1
-        of._gradient(rows, np.arange(8))
+        of.gradient(rows, np.arange(8))
         gradients.append({name: p.grad for name, p in of.parameters.items() if p.grad is not None})
     for name, value in gradients[0].items():
         assert float((value - gradients[1][name]).norm()) <= 0.03 * float(gradients[1][name].norm()) + 1e-6
