@@ -18,7 +18,7 @@ from typing import Any, ClassVar, NoReturn
 from workbench.data import redaction, values
 from workbench.data.delimited import MOST_CHARACTERS
 from workbench.data.files import wrong
-from workbench.data.forms import Example, Form, Sides, Source
+from workbench.data.forms import LATER, Example, Form, Sides, Source
 from workbench.errors import did_you_mean
 
 FIRST_ROWS = 100
@@ -141,11 +141,9 @@ class Table(Form):
                 raise wrong(f"{example[PLACE]}: no row of the data has the label {strange!r}.{did_you_mean(strange, classes)}")
             del example[PLACE]
             if self.key(example) not in known:
-                kept.append({**example, "answer": number})
+                kept.append({**example, LATER: number})
         if examples:
-            left = len(examples) - len(kept)
-            more = f"; {left:,} more stand in the data, too" if left else ""
-            notes.append(f"{len(kept):,} answers of {source[0][0]} are trained on as well{more}.")
+            notes.append(answers_note(source, len(kept), len(examples)))
         return kept
 
     def without_personal(self, example: Example) -> Example:
@@ -223,6 +221,12 @@ class Table(Form):
                 yield f"{count:,} of {len(examples):,} {side} rows stand in {others}, too: left out of {side}."
             later |= {self.key(example) for example in kept}
             found[side] = kept
+
+
+def answers_note(source: Source, kept: int, given: int) -> str:
+    """What is told of the answers beside the data: how many are trained on, of how many."""
+    more = f"; {given - kept:,} more stand in the data, too" if given > kept else ""
+    return f"{kept:,} answers of {source[0][0]} are trained on as well{more}."
 
 
 def pick(names: Sequence[str], file: str, field: str, given: str | None, known: Sequence[str]) -> str:

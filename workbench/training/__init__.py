@@ -8,6 +8,7 @@ or prices.
     combining     models of several tasks, each learned from the same start, as one
     anchoring     weights held near where they begin, against forgetting
     predicting    a model that answers requests
+    embedded      where a row lies for a model, in a few numbers
     onnx_models   a file of ONNX in a model's place
     exporting     makes such a file, and grades it
     passes        a model's forward passes: what it predicts, and its grades
@@ -30,6 +31,7 @@ or prices.
     faults        what goes wrong in a model, told from what goes wrong in this package
     resume_state  the state to continue a run from, and the folder of such states
     shared_files  files that machines share, at any address of fsspec
+    shared_parents  models to start from, among these files
 
 Importing torch takes seconds, so the names below are looked up in their modules when they are first
 used: whoever imports this package to count steps, or to offer a command, does not wait for it.
