@@ -67,9 +67,9 @@ def pytest_xdist_make_scheduler(config, log):
 LONGEST = (
     "test_ray.py",
     "test_sweep.py",
+    "test_types.py",
     "test_kills.py",
     "test_postgresql.py",
-    "test_types.py",
     "test_chaos.py",
     "test_compiling.py",
     "test_sharding.py",

@@ -181,11 +181,6 @@ def mirrored(
     assert notebook.close(60) == 0
 
 
-def test_importing_costs_nothing() -> None:
-    code = "import sys, workbench.tracking; print([m for m in ('mlflow', 'sqlalchemy', 'torch', 'optuna') if m in sys.modules])"
-    assert subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout.strip() == "[]"
-
-
 def test_a_sweep_in_the_notebook(uri: str) -> None:
     told: list[tuple[str, str]] = []
     problems: list[str] = []
