@@ -39,7 +39,7 @@ def start(process):
         process.start()
 
 
-def _work(words, folder, env, out, err):
+def work(words, folder, env, out, err):
     """The command, in a process of its own."""
     os.environ.clear()
     os.environ.update(env)
@@ -66,7 +66,7 @@ class Command:
 
     def __init__(self, words, *, cwd, out, err, env=None):
         arguments = ([*map(str, words)], cwd, dict(os.environ if env is None else env), out, err)
-        self._process = forks().Process(target=_work, args=arguments)
+        self._process = forks().Process(target=work, args=arguments)
         start(self._process)
         begun.append(self)
 

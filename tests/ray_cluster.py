@@ -5,13 +5,21 @@ import os
 import subprocess
 import sys
 from collections.abc import Iterator
+from typing import Any
 from unittest import mock
 
 _QUIET = {"RAY_USAGE_STATS_ENABLED": "0", "RAY_DISABLE_IMPORT_WARNING": "1", "RAY_enable_metrics_collection": "0"}
 
 
+def on_the_loopback() -> Any:
+    """Have Ray take the loopback for this machine's address, in a `with`: it looks for the one that leads to the network."""
+    from ray._private import services
+
+    return mock.patch.object(services, "get_node_ip_address", return_value="127.0.0.1")
+
+
 @contextlib.contextmanager
-def cluster(*nodes: dict[str, object]) -> Iterator[object]:
+def cluster(*nodes: dict[str, object]) -> Iterator[Any]:
     """A cluster whose head only administers, with nodes of these resources; gone afterwards.
 
     Yields:
@@ -19,12 +27,10 @@ def cluster(*nodes: dict[str, object]) -> Iterator[object]:
     """
     with mock.patch.dict(os.environ, _QUIET):
         import ray
-        from ray._private import services
         from ray.cluster_utils import Cluster
 
         small = {"node_ip_address": "127.0.0.1", "object_store_memory": 80 << 20, "include_dashboard": False}
-        # Ray looks for the address that leads to the network, and would listen there.
-        with mock.patch.object(services, "get_node_ip_address", return_value="127.0.0.1"):
+        with on_the_loopback():
             made = Cluster(initialize_head=True, head_node_args={"num_cpus": 0, "num_gpus": 0, **small})
             made.add = lambda **resources: made.add_node(**{"num_gpus": 0, "num_cpus": 1, **small, **resources})
             try:
@@ -37,8 +43,8 @@ def cluster(*nodes: dict[str, object]) -> Iterator[object]:
 
 _DRIVER = """
 import sys
-from ray._private import services
-services.get_node_ip_address = lambda *_, **__: "127.0.0.1"
+import ray_cluster
+ray_cluster.on_the_loopback().start()
 sys.argv = ["workbench", *sys.argv[1:]]
 from workbench.cli import main
 main()
@@ -47,7 +53,7 @@ main()
 
 def start(*words: object, folder: object, log: object) -> subprocess.Popen[bytes]:
     """The command `workbench` as a process that takes the loopback for its address; what it prints goes to `log`."""
-    env = {**os.environ, **_QUIET}
+    env = {**os.environ, **_QUIET, "PYTHONPATH": os.pathsep.join(filter(None, sys.path))}
     with open(str(log), "ab") as file:  # noqa: PTH123
         return subprocess.Popen(
             [sys.executable, "-c", _DRIVER, *map(str, words)], cwd=str(folder), stdout=file, stderr=file, env=env

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from workbench import process
-from workbench.front.bounds import bounds, seconds_left
+from workbench.front.budgets import budget_uses, seconds_left
 from workbench.front.objectives import View
 from workbench.ledger.leases import lease_record
 from workbench.prices import Offer
@@ -76,7 +76,7 @@ def test_every_budget_is_named_with_what_is_spent_of_it() -> None:
     assert spent_text(spent, limits) == (
         "$0.50 of $1.00, 30 min 00 s of 1 h 00 min, 1 kWh of 2 kWh, 256 of 1,000 labels spent ($1.00/h)"
     )
-    assert [bound.share for bound in bounds(spent, limits)] == [0.5, 0.5, 0.5, 0.256]
+    assert [bound.share for bound in budget_uses(spent, limits)] == [0.5, 0.5, 0.5, 0.256]
     assert spent_text(spent, {}) == "$0.50 spent ($1.00/h)"
 
 

@@ -114,6 +114,8 @@ def test_a_recipe_takes(field: str, value: Any) -> None:
         ({"maximize": choice("accuracy", "f1")}, "maximize is not part of the recipe"),
         ({"trials": 0}, "trials must be a whole number of runs"),
         ({"max_usd": 0}, "max_usd must be US\\$ above 0"),
+        ({"devices": 0}, "devices must be a whole number of GPUs, at least 1, or .auto."),
+        ({"devices": "all"}, "devices must be"),
         ({"platform": "awz"}, "no offer is called 'awz'.*Did you mean 'aws'"),
     ],
 )
@@ -262,6 +264,8 @@ def test_another_space_or_objective_is_another_study(change: dict[str, Any]) -> 
         {"trials": 99},
         {"trials": None},
         {"max_usd": 1.0},
+        {"devices": 2},
+        {"devices": "auto"},
         {"platform": "aws"},
         {"question": "why?"},
         {"minimize": ("usd",)},

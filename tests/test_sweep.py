@@ -435,6 +435,24 @@ def test_one_interruption_stops_at_the_next_checkpoint(bench, monkeypatch):
     assert signal.getsignal(signal.SIGINT) == handler
 
 
+def test_an_interruption_while_it_decides_begins_no_run(bench, monkeypatch):
+    decide = search.decide
+
+    def pressed(*words, **named):
+        os.kill(os.getpid(), signal.SIGINT)
+        time.sleep(0)
+        return decide(*words, **named)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(search, "decide", pressed)
+        outcome = bench.sweep()
+    assert (outcome.interrupted, outcome.reason) == (True, "you stopped it")
+    assert [(r.status, r.reason) for r in outcome.results] == [("interrupted", "stopped: by a person")]
+    assert bench.ear.runs == []
+    assert outcome.results[0].consumed.seconds > 0, "what was consumed until then is charged"
+    assert len(by_run(bench.sweep(Limits(trials=1)).results)) == 1, "and its start is not lost"
+
+
 @pytest.mark.parametrize("signals", [pytest.param((signal.SIGINT, signal.SIGINT), marks=pytest.mark.slow), (signal.SIGTERM,)])
 def test_stopping_at_once_keeps_the_spend_and_the_run_goes_on_from_its_state(bench, monkeypatch, signals):
     finite(bench, "bitfit(learning_rate=1e-3)", "4")

@@ -89,6 +89,17 @@ def test_short_answers_that_repeat_are_those_of_past_questions(tmp_path):
     assert any("have no answer in the collection: to be handed over" in note for note in one.notes())
 
 
+def test_the_first_examples_are_a_draw_and_not_those_of_one_answer(tmp_path):
+    data = intents(tmp_path / "a.csv", count=400)
+    first = [example["answer"] for example in support(data, train=32).splits().train]
+    assert len({*first}) >= 6, "of eight"
+    assert first != sorted(first)
+    assert len({example["answer"] for example in support(data, train=8, dev=20).splits().dev}) >= 6, "of ten"
+    assert [example["answer"] for example in support(data, train=32, seed=1).splits().train] != first
+    own = support("pysupport", train=64).splits().train
+    assert [example["answer"] for example in own] != sorted(example["answer"] for example in own)
+
+
 def test_long_or_different_answers_are_searched_themselves(tmp_path):
     rows = [json.dumps({"question": f"w{i} w5", "answer": f"w{i} w6 x{i // 2}"}) for i in range(100)]
     (tmp_path / "a.jsonl").write_text("\n".join(rows))

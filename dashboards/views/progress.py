@@ -108,7 +108,9 @@ def _machines(found: Progress) -> None:
         }
         for machine in found.machines
     ]
-    st.dataframe(rows, hide_index=True, width="stretch")
+    formats = {"US$/h": "$%.3g", "results/h": "%.0f", "tokens/s": "%.0f", "US$ spent": "$%.3g"}
+    columns = {name: st.column_config.NumberColumn(name, format=text) for name, text in formats.items()}
+    st.dataframe(rows, hide_index=True, width="stretch", column_config=columns)
 
 
 def _figures(found: Progress) -> None:

@@ -63,7 +63,7 @@ ARMS = {
         ("plain", "replay", "ewc", "merge"),
     ),
 }
-STRENGTHS = (1e4, 1e5, 1e6)
+STRENGTHS = (1e4, 1e5, 3e5, 1e6)
 CHOSEN_ON = 100
 """The seed that the strength is chosen on; none of those that are reported."""
 

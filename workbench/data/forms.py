@@ -33,6 +33,9 @@ BUILT_IN = {
 }
 """Data sets that need no file, and the task that each is for."""
 
+LATER = "answer"
+"""Key of an example whose label was given later: its number among those, from 1."""
+
 
 @dataclass(frozen=True)
 class Form(ABC):

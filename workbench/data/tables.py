@@ -18,7 +18,7 @@ from typing import Any, ClassVar, NoReturn
 from workbench.data import redaction, values
 from workbench.data.delimited import MOST_CHARACTERS
 from workbench.data.files import wrong
-from workbench.data.forms import Example, Form, Sides, Source
+from workbench.data.forms import LATER, Example, Form, Sides, Source
 from workbench.errors import did_you_mean
 
 FIRST_ROWS = 100
@@ -141,7 +141,7 @@ class Table(Form):
                 raise wrong(f"{example[PLACE]}: no row of the data has the label {strange!r}.{did_you_mean(strange, classes)}")
             del example[PLACE]
             if self.key(example) not in known:
-                kept.append({**example, "answer": number})
+                kept.append({**example, LATER: number})
         if examples:
             left = len(examples) - len(kept)
             more = f"; {left:,} more stand in the data, too" if left else ""

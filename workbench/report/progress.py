@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
-from workbench.front.bounds import Bound, bounds, seconds_left, usd_per_hour
+from workbench.front.budgets import BudgetUse, budget_uses, seconds_left, usd_per_hour
 from workbench.front.confirmed import corrected_points
 from workbench.front.hypervolume import hypervolume
 from workbench.front.members import pareto_front
@@ -23,7 +23,7 @@ from workbench.result.sharing import sharing_text
 
 def spent_text(spent: Spending, limits: Mapping[str, float | None], *, workers: int = 1) -> str:
     """Say what is spent, of how much, and how fast: `$0.0021 of $0.01, 5 min 00 s of 1 h 00 min spent ($0.05/h)`."""
-    parts = [str(bound) for bound in bounds(spent, limits)]
+    parts = [str(bound) for bound in budget_uses(spent, limits)]
     if limits.get("max_usd") is None:
         parts.insert(0, dollars(spent.usd))
     rate = usd_per_hour(spent, workers)
@@ -98,7 +98,7 @@ class Progress:
     failed: int
     replicates: int
     spent: Spending
-    bounds: tuple[Bound, ...]
+    bounds: tuple[BudgetUse, ...]
     limits: Mapping[str, float | None]
     usd_per_hour: float | None
     seconds_left: float | None
@@ -267,7 +267,7 @@ def progress(
         failed=settled.failed,
         replicates=settled.replicates,
         spent=spent,
-        bounds=tuple(bounds(spent, limits)),
+        bounds=tuple(budget_uses(spent, limits)),
         limits=limits,
         usd_per_hour=usd_per_hour(spent, at_work) if at_work else None,
         # Budgets and trials are counted in seconds of work, which the workers spend side by side.

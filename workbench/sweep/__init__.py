@@ -20,7 +20,7 @@ outlook           forecasts of the checkpoints ahead, for the search
 limits            when a sweep ends
 budget            what may still be spent, and the watch that stops before it is passed
 account           what is spent and bought so far, and whether the next run fits
-accumulator       what was consumed since the last Result
+open_bill         what was consumed since the last Result
 checks            finds mistakes before anything is spent
 checkpoint_store  the folder of states and of the front's weights
 forgetting        which Results used an example, and what learned from it

@@ -29,6 +29,7 @@ or prices.
     faults        what goes wrong in a model, told from what goes wrong in this package
     resume_state  the state to continue a run from, and the folder of such states
     shared_files  files that machines share, at any address of fsspec
+    shared_parents  models to start from, among these files
 
 Importing torch takes seconds, so the names below are looked up in their modules when they are first
 used: whoever imports this package to count steps, or to offer a command, does not wait for it.
