@@ -4,15 +4,15 @@ import contextlib
 import json
 import os
 import signal
-import subprocess
-import sys
 import textwrap
 import time
+from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
 import pytest
+from commands import forks, start
 from safetensors.torch import save_file
 
 from workbench import Recipe, full, peft, training, uncertainty
@@ -123,35 +123,32 @@ def test_how_many_gpus_a_run_needs_is_told_by_its_memory() -> None:
         assert Typical(**known, peak_memory_bytes=peak, memory_bytes=100, gpu=gpu).devices == expected
 
 
-SCRIPT = """
-import sys
-from pathlib import Path
-from test_sharding import LORA, recipe
-from workbench.training import Shards
-if __name__ == "__main__":
-    shards = Shards(2)
-    print(shards.pids[0], flush=True)
-    for checkpoint in shards.train(recipe(Path(sys.argv[1]), "decoder", LORA, epochs=100000)):
-        print(checkpoint.step, flush=True)
-"""
+def train_on(folder: Path) -> None:
+    """Train by two processes: a run to its end, and one without end."""
+    with (folder / "err.txt").open("w") as err, (folder / "out.txt").open("w", buffering=1) as out:
+        os.dup2(err.fileno(), 2)
+        shards = Shards(2)
+        made = recipe(folder, "decoder", LORA)
+        list(shards.train(made))
+        print(shards.pids[0], file=out)
+        list(shards.train(replace(made, epochs=100000)))
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize("first", [True, False])
 def test_when_one_is_killed_the_others_end(tmp_path: Path, first: bool) -> None:
-    script = tmp_path / "run.py"
-    script.write_text(SCRIPT)
-    environment = {**os.environ, "PYTHONPATH": os.pathsep.join([str(Path(__file__).parent), os.environ.get("PYTHONPATH", "")])}
-    process = subprocess.Popen(
-        [sys.executable, script, tmp_path], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=environment
-    )
+    out = tmp_path / "out.txt"
+    process = forks().Process(target=train_on, args=(tmp_path,))
+    start(process)
     try:
-        other = int(process.stdout.readline())
-        time.sleep(1.0)  # it trains, or is about to
+        while not out.exists() or "\n" not in out.read_text():  # it trains
+            assert process.is_alive(), (tmp_path / "err.txt").read_text()
+            time.sleep(0.05)
+        other = int(out.read_text())
         os.kill(process.pid if first else other, signal.SIGKILL)
-        _, told = process.communicate(timeout=60)
-        assert process.returncode == -signal.SIGKILL
-        assert first or "held a part of the model" in told
+        process.join(60)
+        assert process.exitcode == -signal.SIGKILL
+        assert first or "held a part of the model" in (tmp_path / "err.txt").read_text()
         until = time.monotonic() + 60
         while _lives(other):
             assert time.monotonic() < until

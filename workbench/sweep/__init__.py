@@ -37,6 +37,7 @@ launching         where workers can be, and how one is started there
 ray_launcher      the same on a cluster of Ray's
 machine_files     what starts workers on rented or scheduled machines, as files
 to_label          which texts are worth a label next
+answered          right answers from use, as labels
 provenance        what a reader of the figures must know years later
 """
 
