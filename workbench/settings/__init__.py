@@ -40,7 +40,10 @@
 Where there is no such file, the table `[tool.workbench]` of a `pyproject.toml` there says the same. A flag, an environment variable
 `WORKBENCH_…` and what a study states go before it, in this order; `workbench config --origin` shows what counts.
 What the tables mean in dollars and grams is said by `workbench.prices` and `workbench.carbon`; here they are only checked.
-`kinds` has what each setting must be, `file` reads the file, and `precedence` finds who says what an option is.
+
+kinds       what each setting must be
+file        where the file is, and what it says
+precedence  who says what an option is: flag, variable, study, file or default
 """
 
 from workbench.settings.file import FILE, PYPROJECT, Settings, load
