@@ -9,7 +9,7 @@ import subprocess
 import sys
 import tempfile
 import warnings
-from multiprocessing import forkserver
+from multiprocessing import forkserver, reduction
 from pathlib import Path
 from typing import NamedTuple
 from unittest import mock
@@ -39,19 +39,92 @@ def start(process):
         process.start()
 
 
-def _work(words, folder, env, out, err):
+def work(words, folder, env, out, err, before=None):
     """The command, in a process of its own."""
+    if before is not None:
+        before()
+    _main(words, folder, env, {1: _file(out), 2: _file(err)})
+
+
+def _file(path):
+    return os.open(path, os.O_WRONLY | os.O_CREAT | os.O_APPEND)
+
+
+def _main(words, folder, env, streams):
+    """Run the command in this process, with these files in the place of its streams."""
     os.environ.clear()
     os.environ.update(env)
-    os.chdir(folder)
-    for path, number in ((out, 1), (err, 2)):
-        file = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_APPEND)
+    if folder is not None:
+        os.chdir(folder)
+    for number, file in streams.items():
         os.dup2(file, number)
         os.close(file)
+    sys.stdin, sys.stdout, sys.stderr = open(0), open(1, "w"), open(2, "w", buffering=1)  # noqa: SIM115  those of the server are files
     sys.argv = ["workbench", *words]
     from workbench.cli import main
 
     main()
+
+
+class _Pipe:
+    """An end of a pipe that is handed to a process of the server's."""
+
+    def __init__(self, file):
+        self.file = file
+
+    def __reduce__(self):
+        return _received, (reduction.DupFd(self.file),)
+
+
+def _received(end):
+    return end.detach()
+
+
+def _worker(words, folder, env, streams):
+    os.setsid()
+    _main(words, folder, env, streams)
+
+
+class ForkedWorker:
+    """A worker of a sweep that a command has started, in the place of `launching.started`: with all its imports made.
+
+    With the face of `subprocess.Popen`, as far as the supervisor looks at it.
+    """
+
+    def __init__(self, words, environment, folder=None):
+        pipes = [os.pipe() for _ in range(3)]
+        theirs = {0: pipes[0][0], 1: pipes[1][1], 2: pipes[2][1]}
+        context = multiprocessing.get_context("forkserver")
+        forkserver._forkserver.ensure_running = lambda: None  # it runs: this command is a fork of it
+        arguments = ([*words], folder, dict(environment), {number: _Pipe(file) for number, file in theirs.items()})
+        self._process = context.Process(target=_worker, args=arguments)
+        start(self._process)
+        for file in theirs.values():
+            os.close(file)
+        self.stdin = open(pipes[0][1], "w", encoding="utf-8")  # noqa: PTH123, SIM115
+        self.stdout, self.stderr = (open(read, encoding="utf-8") for read, _ in pipes[1:])  # noqa: PTH123, SIM115
+        self.pid = self._process.pid
+
+    @property
+    def returncode(self):
+        return self._process.exitcode
+
+    def poll(self):
+        return self._process.exitcode
+
+    def kill(self):
+        self._process.kill()
+
+    def send_signal(self, number):
+        if self.poll() is None:
+            os.kill(self.pid, number)
+
+
+def fork_workers():
+    """Have the workers of this command's sweep be forks as well: what a `Command` does first, unless it is told otherwise."""
+    from workbench.sweep import launching
+
+    launching.started = ForkedWorker
 
 
 begun = []
@@ -59,14 +132,15 @@ begun = []
 
 
 class Command:
-    """The command at work in a process of its own, as `subprocess.Popen` has it: with all its imports made, but for its workers'.
+    """The command at work in a process of its own, as `subprocess.Popen` has it: all its imports are made, and its workers'.
 
-    `Popen` starts it from nothing where that matters: see `test_cli`, `test_home` and `test_packaging`.
+    `Popen` starts it from nothing where that matters: see `test_cli`, `test_home` and `test_packaging`. `before` is a function of a
+    module, which the process calls first; with None its workers are started as they are everywhere.
     """
 
-    def __init__(self, words, *, cwd, out, err, env=None):
-        arguments = ([*map(str, words)], cwd, dict(os.environ if env is None else env), out, err)
-        self._process = forks().Process(target=_work, args=arguments)
+    def __init__(self, words, *, cwd, out, err, env=None, before=fork_workers):
+        arguments = ([*map(str, words)], cwd, dict(os.environ if env is None else env), out, err, before)
+        self._process = forks().Process(target=work, args=arguments)
         start(self._process)
         begun.append(self)
 

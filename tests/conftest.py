@@ -57,10 +57,26 @@ def few_objects_to_collect():
 
 @pytest.hookimpl(optionalhook=True)
 def pytest_xdist_make_scheduler(config, log):
-    """Each worker begins with files of its own, so that it alone makes what the tests of one share."""
-    from xdist.scheduler import WorkStealingScheduling
+    """Each file is one test worker's, which alone makes what its tests share; whoever is done takes the next file."""
+    from xdist.scheduler import LoadFileScheduling
 
-    return WorkStealingScheduling(config, log) if config.getoption("dist") == "load" else None
+    config.option.loadscopereorder = False
+    return LoadFileScheduling(config, log) if config.getoption("dist") == "load" else None
+
+
+LONGEST = (
+    "test_sweep.py",
+    "test_postgresql.py",
+    "test_kills.py",
+)
+"""Files that take longest, by the half minute: they go first, so that the test workers end together."""
+
+
+def pytest_collection_modifyitems(items):
+    """The longest files go first, and in each what is slow: a test worker is given its next file before it begins its last test."""
+    files = {path: i for i, path in enumerate(dict.fromkeys(item.path for item in items))}
+    files |= {path: LONGEST.index(path.name) - len(LONGEST) for path in files if path.name in LONGEST}
+    items.sort(key=lambda item: (files[item.path], item.get_closest_marker("slow") is None))
 
 
 @pytest.fixture(scope="session", autouse=True)

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from workbench import prices
-from workbench.ledger import Ledger
+from workbench.ledger import ImportedLedger
 from workbench.ledger.create import finished
 from workbench.ledger.trials import Objectives
 from workbench.result import Result
@@ -97,7 +97,7 @@ def write(
     """A ledger with these Results as they are, checkpoints of one run too. Returns the database's URL."""
     url = f"sqlite:///{folder / 'optuna.db'}"
     description = describe(minimize, **more)
-    ledger = Ledger.open_imported(name, description, url)
+    ledger = ImportedLedger.open_imported(name, description, url)
     objectives = Objectives("f1", tuple(minimize))
     firsts: dict[str, int] = {}
     for result in results:

@@ -26,11 +26,11 @@ class Place:
         )
         self.logs = 0
 
-    def start(self, *words):
-        """Start a sweep; what it prints goes to a file."""
+    def start(self, *words, **how):
+        """Start a sweep; what it prints goes to a file. `how` is `Command`'s."""
         self.logs += 1
         self.log.write_text("")
-        return Command(["sweep", "tiny.py", *words], cwd=self.folder, out=self.log, err=self.log)
+        return Command(["sweep", "tiny.py", *words], cwd=self.folder, out=self.log, err=self.log, **how)
 
     def finish(self, *words):
         """Run a sweep to its end; what it printed."""

@@ -2,29 +2,43 @@
 
 import contextlib
 import os
-import subprocess
-import sys
 from collections.abc import Iterator
+from typing import Any
 from unittest import mock
 
-_QUIET = {"RAY_USAGE_STATS_ENABLED": "0", "RAY_DISABLE_IMPORT_WARNING": "1", "RAY_enable_metrics_collection": "0"}
+SETTINGS = {
+    "RAY_USAGE_STATS_ENABLED": "0",
+    "RAY_DISABLE_IMPORT_WARNING": "1",
+    "RAY_enable_metrics_collection": "0",
+    # A node whose process is gone is given up after a second or two, not after fifteen. How long a busy one may take to answer is
+    # as it ever was.
+    "RAY_health_check_initial_delay_ms": "1000",
+    "RAY_health_check_period_ms": "500",
+    "RAY_health_check_failure_threshold": "3",
+}
+"""Of every process that has to do with the cluster, in its environment."""
+
+
+def on_the_loopback() -> Any:
+    """Have Ray take the loopback for this machine's address, in a `with`: it looks for the one that leads to the network."""
+    from ray._private import services
+
+    return mock.patch.object(services, "get_node_ip_address", return_value="127.0.0.1")
 
 
 @contextlib.contextmanager
-def cluster(*nodes: dict[str, object]) -> Iterator[object]:
+def cluster(*nodes: dict[str, object]) -> Iterator[Any]:
     """A cluster whose head only administers, with nodes of these resources; gone afterwards.
 
     Yields:
         Ray's `Cluster`, whose `address` is that of its head, and which `add`s nodes.
     """
-    with mock.patch.dict(os.environ, _QUIET):
+    with mock.patch.dict(os.environ, SETTINGS):
         import ray
-        from ray._private import services
         from ray.cluster_utils import Cluster
 
         small = {"node_ip_address": "127.0.0.1", "object_store_memory": 80 << 20, "include_dashboard": False}
-        # Ray looks for the address that leads to the network, and would listen there.
-        with mock.patch.object(services, "get_node_ip_address", return_value="127.0.0.1"):
+        with on_the_loopback():
             made = Cluster(initialize_head=True, head_node_args={"num_cpus": 0, "num_gpus": 0, **small})
             made.add = lambda **resources: made.add_node(**{"num_gpus": 0, "num_cpus": 1, **small, **resources})
             try:
@@ -35,20 +49,6 @@ def cluster(*nodes: dict[str, object]) -> Iterator[object]:
                 made.shutdown()
 
 
-_DRIVER = """
-import sys
-from ray._private import services
-services.get_node_ip_address = lambda *_, **__: "127.0.0.1"
-sys.argv = ["workbench", *sys.argv[1:]]
-from workbench.cli import main
-main()
-"""
-
-
-def start(*words: object, folder: object, log: object) -> subprocess.Popen[bytes]:
-    """The command `workbench` as a process that takes the loopback for its address; what it prints goes to `log`."""
-    env = {**os.environ, **_QUIET}
-    with open(str(log), "ab") as file:  # noqa: PTH123
-        return subprocess.Popen(
-            [sys.executable, "-c", _DRIVER, *map(str, words)], cwd=str(folder), stdout=file, stderr=file, env=env
-        )
+def join_on_the_loopback() -> None:
+    """Have this process, which is to join the cluster, take the loopback for its address: what a command is to do `before`."""
+    on_the_loopback().start()

@@ -1,4 +1,4 @@
-"""A PostgreSQL server of a test's, or of a benchmark's, own."""
+"""Servers of a test's, or of a benchmark's, own: a PostgreSQL server, and a port for any other."""
 
 import contextlib
 import os
@@ -12,6 +12,14 @@ from importlib import metadata
 from pathlib import Path
 
 from workbench.meter.host import cpu_model
+
+
+def free_port() -> int:
+    """A port of the loopback at which nothing listens now."""
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port: int = probe.getsockname()[1]
+        return port
 
 
 class Unavailable(Exception):
@@ -38,9 +46,7 @@ class Server:
                 raise Unavailable("PostgreSQL does not run as root, and there is no user postgres")
             shutil.chown(self.folder, "postgres", "postgres")
             self._as_user = ["setpriv", "--reuid=postgres", "--regid=postgres", "--clear-groups"]
-        with socket.socket() as probe:
-            probe.bind(("127.0.0.1", 0))
-            self.port = probe.getsockname()[1]
+        self.port = free_port()
         self.data = self.folder / "data"
         self._call("initdb", "-D", self.data, "-U", "tuner", "--auth=trust", "--no-sync")
         options = f"-p {self.port} -k {self.folder} -c listen_addresses=127.0.0.1 -c fsync=off"

@@ -133,20 +133,25 @@ def test_the_watch_stops_the_main_thread_and_says_why() -> None:
 def test_the_watch_waits_until_what_must_not_be_torn_apart_is_done() -> None:
     with Interruptions(lambda text: None) as interruptions:
         with watch(budget(max_usd=0.5), lambda: Spending(usd=1.0, seconds=1.0), interruptions.explain):
-            time.sleep(0.6)  # a write: nothing breaks it off
+            while not interruptions.requested:  # a write: nothing breaks it off
+                time.sleep(0.01)
         with pytest.raises(KeyboardInterrupt), interruptions.breakable():
             pytest.fail("what may be torn apart begins after the end of the budget")
     assert interruptions.requested
 
 
 def test_the_watch_survives_a_failed_reading_and_keeps_still_without_a_budget() -> None:
+    looks: list[int] = []
+
     def broken() -> Spending:
+        looks.append(1)
         raise OSError
 
     threads = threading.active_count()
     with watch(budget(trials=3), broken, pytest.fail):
         assert threading.active_count() == threads
     with watch(budget(max_hours=1), broken, pytest.fail):
-        time.sleep(0.6)
+        while len(looks) < 2:
+            time.sleep(0.01)
         assert threading.active_count() == threads + 1
     assert threading.active_count() == threads

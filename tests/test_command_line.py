@@ -21,7 +21,7 @@ from workbench.cli.forecasting import warn_if_busy
 from workbench.cli.init import STUDY
 from workbench.cli.printing import messages
 from workbench.errors import StudyError, UsageError
-from workbench.ledger import Ledger, default_url
+from workbench.ledger import ImportedLedger, Ledger, default_url
 from workbench.meter import host
 from workbench.study import load
 from workbench.sweep import Limits
@@ -130,7 +130,8 @@ def test_no_password_is_shown(command, monkeypatch):
 def test_a_study_that_states_its_default_is_taken_at_its_word(command, tiny, tmp_path):
     (tmp_path / "workbench.toml").write_text('label_usd = 0.25\nplatform = "aws:g5.xlarge"\ntrials = 3\nmax_usd = 1\n')
     said = origins(command, stating(tiny, tmp_path, label_usd=0.0, platform="local", trials=16, max_usd=None))
-    assert [said[name] for name in settings.OF_STUDIES] == [("local", "study"), (0.0, "study"), (16, "study"), (None, "study")]
+    of_studies = [said[name] for name in settings.OF_STUDIES]
+    assert of_studies == [("local", "study"), (0.0, "study"), (16, "study"), (None, "study"), (1, "default")]
 
 
 def test_prices_of_a_ledger_go_by_the_same_order(in_swept, command, tmp_path, monkeypatch):
@@ -402,7 +403,7 @@ def test_where_a_person_stopped_a_sweep_it_goes_on_next(in_swept, command):
 def test_what_was_imported_is_not_swept(command, tmp_path):
     described = {"question": "Q?", "maximize": "f1", "minimize": ["usd"], "label_usd": 0.0, "platform": "local"}
     described |= {"reference": {"f1": 0.0, "usd": 1.0}}
-    Ledger.open_imported("theirs-1234", described, default_url(tmp_path))
+    ImportedLedger.open_imported("theirs-1234", described, default_url(tmp_path))
     code, out, err = command("status", "theirs")
     assert (code, out) == (0, "Q?\ntheirs-1234 was imported: no sweep works on it.\n")
     assert err == "Next: `workbench front theirs`\n"

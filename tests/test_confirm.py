@@ -160,6 +160,7 @@ def test_what_no_seed_changes_is_graded_once_where_nothing_else_is_on_the_front(
     assert len(reads) == 1
 
 
+@pytest.mark.slow
 def test_the_end_says_new_seeds_of_what_learns_alone(desk, reads):
     desk.edit("import Recipe", "import zero_shot, Recipe").edit('minimize="usd"', 'minimize=("usd", "labels")')
     finite(desk, "zero_shot(), full(learning_rate=5e-3)", "8").edit("train=32", "train=256")  # enough to learn from

@@ -12,7 +12,6 @@ from dataclasses import replace
 
 import pytest
 import sweeps
-from made import OFFER as LOCAL
 
 from workbench import prices
 from workbench.cli.progress import Progress
@@ -26,7 +25,7 @@ from workbench.report import tables
 from workbench.report.answers import contended_text, cost_cells, cost_text
 from workbench.report.records import front_record, runs_record
 from workbench.report.rows import result_rows
-from workbench.result import Result, cost, estimate, spending
+from workbench.result import cost, estimate, spending
 from workbench.sweep import Budget, Limits
 from workbench.sweep.disturbance import SPAN_SECONDS, Disturbance
 from workbench.sweep.periodic import Regularly
@@ -440,5 +439,3 @@ def test_the_meter_of_this_machine_agrees_with_itself():
         burn(0.05)
     usage = window.usage
     assert usage.stalled_seconds is None or 0 <= usage.stalled_seconds <= usage.seconds
-    assert isinstance(Result, type)
-    assert LOCAL.gpus == 0

@@ -17,6 +17,7 @@ import made
 import pytest
 from commands import DASHBOARDS
 from optuna.trial import TrialState, create_trial
+from servers import free_port
 from streamlit.testing.v1 import AppTest
 
 from workbench import prices, quantities
@@ -312,13 +313,19 @@ def test_readers_and_a_writer_do_not_get_in_each_other_s_way(tmp_path: Path) -> 
     for reader in readers:
         reader.start()
     try:
+        while not all(seen) and not faults:  # all of them are at it before anything is written
+            time.sleep(0.01)
         made.write(tmp_path, [made.run(n) for n in range(100, 130)])
+        until = [len(each) + 2 for each in seen]
+        while any(len(each) < most for each, most in zip(seen, until, strict=True)) and not faults:
+            time.sleep(0.01)
     finally:
         done.set()
         for reader in readers:
             reader.join()
     assert not faults
-    assert all(each == sorted(each) and len(set(each)) > 1 for each in seen)  # they read while it was written, and lost nothing
+    assert all(each == sorted(each) for each in seen)  # they read while it was written, and lost nothing
+    assert {(each[0], each[-1]) for each in seen} == {(4, 34)}
     assert len(Ledger.find(None, url).results()) == 34
 
 
@@ -431,9 +438,7 @@ def answer(port: int, path: str, origin: str | None = None, host: str = "bench.e
 @contextlib.contextmanager
 def serving(ledger: str, folder: Path, *more: str) -> Iterator[int]:
     """The real command, and its port."""
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = free.getsockname()[1]
+    port = free_port()
     words = ["dashboard", "--no-browser", "--port", str(port), "--storage", ledger, *more]
     with (folder / "log.txt").open("w") as log:
         server = subprocess.Popen([sys.executable, "-m", "workbench", *words], cwd=folder, stdout=log, stderr=log)

@@ -16,6 +16,7 @@ from urllib.parse import urlsplit
 
 import made
 import pytest
+from servers import free_port
 
 from workbench import prices
 from workbench.front.objectives import View
@@ -34,13 +35,6 @@ pytestmark = [
 PAGES = Path(__file__).parents[1] / "dashboards" / "views"
 NAMES = sorted(path.stem for path in PAGES.glob("*.py"))
 READY_MS = 60_000
-
-
-def free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port: int = probe.getsockname()[1]
-        return port
 
 
 class _Notebook(BaseHTTPRequestHandler):

@@ -236,7 +236,7 @@ def test_a_served_model_is_shown_with_its_alarm_and_its_rivals(monkeypatch, swep
     assert not at.exception
     text = said(at)
     assert "negative rose from" in text
-    assert "Drift: the share of classes in the last 500 rows is not as on the dev set" in text
+    assert "Drift against the dev set: the share of classes in the last 500 rows" in text
     assert [metric.value for metric in at.metric][:2] == ["runs", "1,000"]
     (chart,) = at.get("plotly_chart")
     assert "negative rose" in chart.proto.alt

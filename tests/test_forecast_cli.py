@@ -15,7 +15,7 @@ from workbench.cli.forecasting import budget_text
 from workbench.cli.plan import band
 from workbench.estimate import Estimate
 from workbench.forecast import CostForecast
-from workbench.front.bounds import Bound
+from workbench.front.budgets import BudgetUse
 from workbench.prices import Offer, Prices
 
 Command = Callable[..., tuple[Any, str, str]]
@@ -43,16 +43,16 @@ def test_the_budget_that_ends_a_sweep_soonest_is_named() -> None:
         Estimate.exact(3600.0), Estimate.exact(3.6e6), Prices(offer, 0.5), labels=2
     )  # $2, of it $1 for labels
     hours, usd, kwh, labels = (
-        Bound("seconds", 0.0, 2700.0),
-        Bound("usd", 0.5, 1.0),
-        Bound("energy_j", 0.0, 3.6e6),
-        Bound("labels", 0.0, 1.0),
+        BudgetUse("seconds", 0.0, 2700.0),
+        BudgetUse("usd", 0.5, 1.0),
+        BudgetUse("energy_j", 0.0, 3.6e6),
+        BudgetUse("labels", 0.0, 1.0),
     )
     assert budget_text(taken, 10, [hours]) == "The budget of 45 min 00 s is spent sooner: it pays for about 8 of them, run whole."
     left = budget_text(taken, 10, [hours, usd, kwh, labels])
     assert left == "What is left of $1.00 is spent sooner: it pays for about 2 of them, run whole."
     assert budget_text(taken, 10, [kwh]) == budget_text(taken, 10, [labels]) == budget_text(taken, 10, []) == ""
-    assert budget_text(None, 10, [hours]) == budget_text(taken, 10, [Bound("usd", None, 0.1)]) == ""
+    assert budget_text(None, 10, [hours]) == budget_text(taken, 10, [BudgetUse("usd", None, 0.1)]) == ""
 
 
 def test_before_anything_is_spent(command: Command, study_file: Path) -> None:

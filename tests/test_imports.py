@@ -18,7 +18,7 @@ from workbench.front.members import pareto_front
 from workbench.front.objectives import View
 from workbench.imports import peft_comparison
 from workbench.imports.fields import Fields
-from workbench.ledger import Ledger, default_url
+from workbench.ledger import ImportedLedger, Ledger, default_url
 from workbench.result import Result, by_run, cost, spent_usd
 
 REAL = os.environ.get("WORKBENCH_DATA")
@@ -131,7 +131,7 @@ def url(tmp_path):
 def imported(folder, url):
     """The ledger after an import, and what was new in it."""
     found = peft_comparison.read(folder)
-    ledger = Ledger.open_imported(found.name, found.description, url)
+    ledger = ImportedLedger.open_imported(found.name, found.description, url)
     return ledger, ledger.add(found.results)
 
 
@@ -248,7 +248,7 @@ def test_a_study_of_another_name_is_another_study(folder, url):
     one = peft_comparison.read(folder)
     other = peft_comparison.read(folder, name="mine", platform="vast:1x-L40S-32-65536")
     for found in (one, other):
-        assert len(Ledger.open_imported(found.name, found.description, url).add(found.results)) == 10
+        assert len(ImportedLedger.open_imported(found.name, found.description, url).add(found.results)) == 10
     assert Ledger.find("mine", url).description["platform"].startswith("vast:")
     assert Ledger.find("peft-comparison", url).description["platform"].startswith("aws:g6e.xlarge")
 

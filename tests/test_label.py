@@ -88,6 +88,7 @@ def test_the_loop_from_texts_to_a_better_model(place: Path, tiny: str) -> None:
     assert taken.returncode == 0, taken.stderr
     assert "Added 20 answers to calls.csv.answers.csv (10 rows without a label, 0 that were given before)." in taken.stderr
     assert "train= may be up to 68" in taken.stderr
+    assert "its finished results are left off its front until it is swept again" in taken.stderr
     assert (place / "calls.csv").read_bytes() == own
     more = here("label", "calls.py", "--next", "100", "--out", "rest.csv", "--strategy", "diversity", cwd=place)
     assert more.returncode == 0, more.stderr

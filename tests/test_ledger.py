@@ -17,8 +17,6 @@ from optuna.trial import TrialState
 from workbench import ledger as ledgers
 from workbench import prices, process
 from workbench.errors import EnvironmentFault, UsageError
-from workbench.front.members import pareto_front
-from workbench.front.objectives import View
 from workbench.ledger import Away, Ledger, Patience, alive, completion, default_url, faults, store
 from workbench.ledger import ledger as ledger_module
 from workbench.ledger import patience as patience_module
@@ -219,18 +217,6 @@ def test_results_are_read_in_parts(ledger, study, url, monkeypatch):
         found = each.results(running=True)
         assert [r.number for r in found] == list(range(7))
         assert [r.status for r in found] == ["running", *["complete"] * 4, *["running"] * 2]
-
-
-def test_the_leading_results_and_all_of_them_by_parts_are_what_results_gives(ledger, study, monkeypatch):
-    ledger.lease(study, stub(study, LORA))
-    for i, (accuracy, seconds) in enumerate([(50, 9), (60, 9), (40, 2), (39, 3), (70, 20), (60, 9)]):
-        record(ledger, study, {**FULL, "full.learning_rate": 1e-3 + i * 1e-4}, accuracy=float(accuracy), seconds=float(seconds))
-    monkeypatch.setattr(reading_module, "MOST_ROWS", 4)
-    assert [len(part) for part in ledger.reader().parts()] == [4, 2]
-    assert [r for part in ledger.reader().parts() for r in part] == ledger.results()
-    view = View.of(ledger.description, OFFER, 0.0)
-    assert ledger.reader().leading() == sorted(pareto_front(ledger.results(), view), key=lambda r: r.number)
-    assert [r.number for r in ledger.leading()] == [2, 3, 5, 6]
 
 
 def test_many_results_are_read_by_one_query_and_only_once(ledger, study):

@@ -391,15 +391,19 @@ def test_a_reading_costs_seven_calls_a_device_and_its_time_is_recorded():
         assert bench.meter.description["reading_seconds"] == 0, "by the clock that stood still"
 
 
-def test_the_training_meter_bills_the_first_visible_gpu_alone(monkeypatch):
+def test_the_training_meter_bills_the_first_visible_gpus_alone(monkeypatch):
     fake = FakeNvml([FakeGpu(uuid=f"GPU-{i}") for i in range(3)], clock=ManualClock())
     with fake.installed():
         monkeypatch.delenv("CUDA_VISIBLE_DEVICES", raising=False)
         with training_meter() as meter:
             assert [d.uuid for d in meter.devices] == ["GPU-0"]
+        with training_meter(2) as meter:
+            assert [d.uuid for d in meter.devices] == ["GPU-0", "GPU-1"]
         monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "2,1")
         with training_meter() as meter:
             assert [d.uuid for d in meter.devices] == ["GPU-2"]
+        with training_meter(2) as meter:
+            assert [d.uuid for d in meter.devices] == ["GPU-2", "GPU-1"], "those that hold a run together"
         monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "")
         with training_meter() as meter:
             assert meter.devices == ()

@@ -103,6 +103,7 @@ def _prepare(cache, model, how, results):
     results.put((checkpoint.spent["pretrain"].work.steps, checkpoint.scores))
 
 
+@pytest.mark.slow
 def test_two_processes_make_it_once(place):
     results = forks().Queue()
     both = [forks().Process(target=_prepare, args=(os.environ["WORKBENCH_CACHE"], *place, results)) for _ in range(2)]
@@ -130,6 +131,7 @@ def _die(cache, model, how):
     last(child(model, pretrain=how))
 
 
+@pytest.mark.slow
 def test_one_that_was_killed_goes_on_from_its_last_state(place, tmp_path, monkeypatch):
     model, how = place
     recipe = child(model, pretrain=how)

@@ -10,6 +10,8 @@ from workbench.result import by_run
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(900)]
 
+AWAY = "The ledger is away ("
+
 
 def results(url):
     return Ledger.find(None, url).results(running=True)
@@ -32,12 +34,13 @@ def test_a_server_that_is_restarted_and_away_ends_no_sweep(tmp_path, tiny, postg
     place.until("[1/4] trial", process)
     postgresql.restart()
     place.until("[2/4] trial", process)
+    told = place.said.count(AWAY)
     postgresql.stop()
-    time.sleep(6)
+    place.until(AWAY, process, times=told + 1)
+    time.sleep(1.5)  # so that it is tried again, and again in vain
     postgresql.start()
     assert process.wait(timeout=300) == 0, place.said
     assert_whole(postgresql.url, 4)
-    assert "The ledger is away (" in place.said
     assert "tried again for 10 minutes; nothing is lost." in place.said
     assert "The ledger is back." in place.said
     assert "you stopped it" not in place.said
@@ -46,7 +49,7 @@ def test_a_server_that_is_restarted_and_away_ends_no_sweep(tmp_path, tiny, postg
 
 
 def test_a_worker_that_is_killed_while_the_server_is_away_loses_nothing_that_it_had_made(tmp_path, tiny, postgresql):
-    place = Place(tmp_path, tiny, train=512, epochs=16)
+    place = Place(tmp_path, tiny, train=256, epochs=8)
     process = place.start("--storage", postgresql.url, "--trials", "2")
     place.until("trial 0", process)
     postgresql.stop()

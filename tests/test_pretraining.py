@@ -165,7 +165,7 @@ def test_results_and_timings_sharpen_it(place):
     assert learned.phases["pretrain"].value == pytest.approx(50.0, rel=0.01)
     assert learned.phases["pretrain"].basis == "measured"
     ticks = itertools.count()
-    made = calibrate(of, 1.0, machine=here, clock=lambda: 0.001 * next(ticks))
+    made = calibrate(of, 1.0, machine=here, clock=lambda: 0.01 * next(ticks))
     assert {(t.phase, t.model, t.method) for t in made.timings} >= {("pretrain", model, "masked_lm"), ("train", model, "full")}
     assert Forecaster(of, calibration=Calibration.from_json(made.to_json())).run(recipe).phases["pretrain"].basis == "calibrated"
 

@@ -69,11 +69,10 @@ def offers(records):
 def test_a_sweep_on_a_cluster_outlives_a_node_and_its_workers_end_with_its_driver_each_at_its_own_offer(tmp_path, tiny):
     place = Place(tmp_path, tiny, train=1024, epochs=8)
     (tmp_path / "workbench.toml").write_text(MACHINES)
-    words = ("sweep", "tiny.py", "--trials", "100", "--yes", "--states", f"file://{tmp_path / 'shared'}", "--ray")
+    words = ("--trials", "100", "--yes", "--states", f"file://{tmp_path / 'shared'}", "--ray")
     gpu, cpu = {"num_gpus": 1, "labels": {"offer": "large"}}, {"labels": {"offer": "small"}}
     with ray_cluster.cluster(gpu, cpu) as cluster:
-        place.logs = 1
-        driver = ray_cluster.start(*words, cluster.address, folder=tmp_path, log=place.log)
+        driver = place.start(*words, cluster.address, before=ray_cluster.join_on_the_loopback)
         until(lambda: offers(leases(place)) == {"large", "small"}, driver, place)
         cluster.remove_node(cluster.nodes[1], allow_graceful=False)
         for record in leases(place):

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from workbench import process
-from workbench.front.bounds import bounds, seconds_left
+from workbench.front.budgets import budget_uses, seconds_left
 from workbench.front.objectives import View
 from workbench.ledger.leases import lease_record
 from workbench.prices import Offer
@@ -76,7 +76,7 @@ def test_every_budget_is_named_with_what_is_spent_of_it() -> None:
     assert spent_text(spent, limits) == (
         "$0.50 of $1.00, 30 min 00 s of 1 h 00 min, 1 kWh of 2 kWh, 256 of 1,000 labels spent ($1.00/h)"
     )
-    assert [bound.share for bound in bounds(spent, limits)] == [0.5, 0.5, 0.5, 0.256]
+    assert [bound.share for bound in budget_uses(spent, limits)] == [0.5, 0.5, 0.5, 0.256]
     assert spent_text(spent, {}) == "$0.50 spent ($1.00/h)"
 
 
@@ -119,6 +119,18 @@ def test_a_worker_elsewhere_is_dead_after_a_minute_of_silence() -> None:
     assert [worker.lives for worker in found.workers] == [True, False]
     assert found.sentences()[-1].endswith("gone for 1 min 01 s.")
     assert found.at_work == 1
+
+
+def test_between_two_leases_what_is_next_is_being_chosen() -> None:
+    done = Settled.of([replace(result(0), finished=NOW - 5.0)], VIEW)
+    limits = {"trials": 12.0}
+    found = progress(done, [], None, VIEW, now=NOW, limits=limits)
+    assert (found.state, found.sentences()[0]) == ("choosing", "What is next is being chosen: 1 of 12 runs begun.")
+    for later in (NOW + 60.0, NOW - 10.0):  # nobody came back; a clock that is ahead says nothing
+        assert progress(done, [], None, VIEW, now=later, limits=limits).state == "broken"
+    dead = lease(result(1, status="running"), process_started=-9.0)
+    assert progress(done, [dead], None, VIEW, now=NOW, limits=limits).state == "broken"
+    assert progress(done, [], {"reason": "you stopped it", "what": "sweep"}, VIEW, now=NOW, limits=limits).state == "ended"
 
 
 def test_nothing_yet_is_said_so() -> None:

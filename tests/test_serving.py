@@ -9,9 +9,11 @@ from typing import Any
 
 import numpy as np
 import pytest
+import torch
 from safetensors.torch import save_file
 
 from workbench import Recipe, few_shot, full, item_item, knn, logistic, peft, zero_shot
+from workbench.data.models import processor
 from workbench.errors import DataError, EnvironmentFault, Refused, UsageError
 from workbench.result import Result
 from workbench.serving import bundle
@@ -38,7 +40,8 @@ from workbench.tasks import (
     translation,
 )
 from workbench.testing import TinyTask, tiny_audio, tiny_decoder, tiny_model, tiny_seq2seq, tiny_vision
-from workbench.training import train
+from workbench.training import train, tuned_model
+from workbench.training.embedded import DIMENSIONS, _directions
 
 
 def tiny_masker(folder: Path) -> str:
@@ -257,6 +260,8 @@ KINDS: dict[str, tuple[str, Callable[[Path], Any], Any]] = {
     "sounds": ("audio", heard, FULL),
     "speech": ("audio", spoken, FULL),
 }
+EMBEDDED = {name for name, (of, _, _) in KINDS.items() if of in ("encoder", "masker", "vision", "audio")}
+"""Kinds of models whose embeddings are known."""
 SLOW = {
     "classes learned in turn", "first examples", "next words", "pairs", "several classes", "speech", "written answers",
     "written entities",
@@ -307,6 +312,32 @@ def test_what_is_served_is_what_was_graded(kind: str, tmp_path: Path, models: di
     assert [alike(a, b, task) for a, b in zip(found, expected, strict=True)] == [True] * len(asked)
     assert not list((tmp_path / "model").rglob("*.pkl"))
     assert set(json.loads(json.dumps(found, allow_nan=False)) and asked[0]) - {"id"} == set(task.asked())
+    embeddings = served._model_impl.predicted(asked).embeddings
+    assert (None if embeddings is None else embeddings.shape) == ((len(asked), DIMENSIONS) if kind in EMBEDDED else None)
+
+
+def test_embeddings_are_what_the_model_computes_anyway(tmp_path: Path, models: dict[str, str]) -> None:
+    for name in ("classes", "classes by an adapter"):
+        (folder := tmp_path / name).mkdir()
+        of, task_in, method = KINDS[name]
+        task = task_in(folder)
+        recipe, _, weights = made(folder, task, models[of], method)
+        bundle.write(folder / "bundle", recipe, weights, None, {})
+        rows = [task.question(example) for example in task.splits().dev]
+        found = Deployed(folder / "bundle").predicted(rows).embeddings
+        assert found is not None
+        assert weights is not None
+        model: Any = tuned_model(recipe, weights)
+        body = (model.get_base_model() if hasattr(model, "get_base_model") else model).base_model
+        tokenizer, expected = processor(recipe.architecture), []
+        for row in rows:
+            texts = [row["text"]] if isinstance(row["text"], str) else row["text"]
+            with torch.inference_mode():
+                (hidden,) = body(**tokenizer(*texts, return_tensors="pt")).last_hidden_state
+            mean = hidden.mean(0)
+            expected.append((mean / mean.norm() @ _directions(mean.shape[-1])).numpy())
+        assert found == pytest.approx(np.stack(expected), abs=1e-4)
+        assert np.std(found, axis=0).min() > 1e-3  # they tell rows apart
 
 
 @pytest.mark.parametrize("metric", ["typos_accuracy", "capitals_macro_f1", "worst_group_accuracy"])
@@ -364,6 +395,8 @@ def test_a_bundle_whose_files_were_changed_is_not_loaded(tiny_bundle: Path, tmp_
         Deployed(tmp_path)
     with pytest.raises(DataError, match=r"of a newer workbench: its schema is 2"):
         Deployed(edited(copied(tiny_bundle, tmp_path / "c"), lambda record: record.update(schema=2)))
+    with pytest.raises(DataError, match="Recipe has no tomorrow in this workbench"):
+        Deployed(edited(copied(tiny_bundle, tmp_path / "d"), lambda record: record["recipe"]["fields"].update(tomorrow=1)))
 
 
 def test_another_base_model_than_the_one_that_was_tuned_is_refused(tmp_path: Path) -> None:
@@ -439,6 +472,11 @@ def test_a_task_of_a_study_s_own_is_carried_along(tmp_path: Path, models: dict[s
     assert Deployed(tmp_path / "b").answers([recipe.task.question(example) for example in dev]) == last.predictions
     with pytest.raises(UsageError, match="stands in a study file that is not known"):
         bundle.write(tmp_path / "c", recipe, weights, None, {})
+    path.write_text("from helpers import clean\n" + OWN.format(model=models["encoder"]))
+    (tmp_path / "helpers.py").write_text("def clean(text): return text\n")
+    with pytest.raises(UsageError, match=r"mine\.py imports helpers from the folder beside it.*Write what its Own needs into"):
+        bundle.write(tmp_path / "d", recipe, weights, path, {})
+    assert bundle.recipe(tmp_path / "b").task.portable() == bundle.read(tmp_path / "b").recipe.task
 
 
 def test_a_task_that_does_not_say_what_it_is_asked_with_is_not_deployed(

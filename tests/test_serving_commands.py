@@ -12,17 +12,21 @@ import threading
 import time
 import urllib.error
 import urllib.request
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import psutil
 import pytest
 from commands import here
+from servers import free_port
 
 from workbench.cli.serve import _token
 from workbench.errors import UsageError
 from workbench.ledger import Ledger
 from workbench.process import this_process
+from workbench.serving import registry
+from workbench.serving.evidence import Evidence
 from workbench.serving.log import Entry, Log
 from workbench.watching import history
 
@@ -101,6 +105,14 @@ def test_deploying_makes_a_champion_and_rolling_back_the_one_before(swept_texts:
     assert logged.tags["workbench.confirmed"] == "false"
     run = client.get_run(logged.source_run_id)
     assert [each.model_id for each in run.outputs.model_outputs] == [logged.model_id]
+    # What becomes known of it later, as by `workbench confirm`, is told of the version that there is.
+    confirmed = replace(Evidence(**first["evidence"]), test=61.5)
+    member: Any = registry.Member(None, None, None, confirmed, logged.source_run_id, best.step)  # type: ignore[arg-type]
+    again, new = registry.Registry(f"sqlite:///{swept_texts.folder / 'mlflow.db'}").deploy("my", member, lambda folder: None)
+    assert (again.number, new) == (1, False)
+    version = client.get_model_version_by_alias("my", "champion")
+    assert (version.tags["workbench.test"], version.tags["workbench.confirmed"]) == ("61.5", "true")
+    assert {metric.key: metric.value for metric in client.get_logged_model(again.model_id).metrics}["test/accuracy"] == 61.5
     # Who is to be forgotten: the version that has learned it is named, the one that was only asked is not.
     told, _ = said(swept_texts, "forget", "my.py", "--example", "0/1", "--json")
     assert [held for held in told["held_by"] if held.startswith("models:")] == ["models:/my/1"]
@@ -112,9 +124,7 @@ def test_deploying_makes_a_champion_and_rolling_back_the_one_before(swept_texts:
 def test_what_is_served_is_what_the_sweep_put_on_record(swept_texts: Swept) -> None:
     made, _ = said(swept_texts, "deploy", "my.py", "--name", "served", "--json")
     samples = next(r.samples for r in swept_texts.results if r.recipe_id == made["recipe_id"])
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port = probe.getsockname()[1]
+    port = free_port()
     command = [sys.executable, "-m", "workbench", "serve", "served", "--port", str(port), "--queue", "3"]
     environment = {**os.environ, "PATH": "/usr/bin:/bin", "PYTHONPATH": os.pathsep.join(filter(None, sys.path))}
     server = subprocess.Popen(command, cwd=swept_texts.folder, env=environment, stdout=subprocess.PIPE, text=True)
@@ -203,12 +213,12 @@ def test_several_models_are_served_and_killing_loses_no_line_and_leaves_no_serve
     for name, result in zip(names, (best, untuned), strict=True):
         said(swept_texts, "deploy", "my.py", "--name", name, "--trial", str(result.number), "--no-check")
     said(swept_texts, "serve", "one", "one", code=2)
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port = probe.getsockname()[1]
+    port = free_port()
     command = [sys.executable, "-m", "workbench", "serve", *names, "--port", str(port)]
     environment = {**os.environ, "PYTHONPATH": os.pathsep.join(filter(None, sys.path))}
-    server = subprocess.Popen(command, cwd=swept_texts.folder, env=environment, stdout=subprocess.PIPE, text=True)
+    server = subprocess.Popen(
+        command, cwd=swept_texts.folder, env=environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+    )
     assert server.stdout
     assert 'rows with "model": "one"' in server.stdout.readline()
     children = psutil.Process(server.pid).children(recursive=True)
@@ -236,8 +246,9 @@ def test_several_models_are_served_and_killing_loses_no_line_and_leaves_no_serve
         time.sleep(0.05)
     for child in children:  # the server itself, in the middle of its work
         child.kill()
-    server.kill()
-    server.wait()
+    assert server.wait(60) == 4
+    assert server.stderr
+    assert "the server has ended by itself, by signal 9" in server.stderr.read()
     for thread in threads:
         thread.join()
     files = [swept_texts.folder / f".workbench/serving/{name}.jsonl" for name in names]
@@ -249,9 +260,7 @@ def test_several_models_are_served_and_killing_loses_no_line_and_leaves_no_serve
 @pytest.mark.slow
 def test_a_server_ends_with_the_command_that_started_it_however_that_ends(swept_texts: Swept) -> None:
     said(swept_texts, "deploy", "my.py", "--name", "brief", "--no-check")
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port = probe.getsockname()[1]
+    port = free_port()
     command = [sys.executable, "-m", "workbench", "serve", "brief", "--port", str(port)]
     environment = {**os.environ, "PYTHONPATH": os.pathsep.join(filter(None, sys.path))}
     server = subprocess.Popen(command, cwd=swept_texts.folder, env=environment, stdout=subprocess.PIPE, text=True)
@@ -264,6 +273,19 @@ def test_a_server_ends_with_the_command_that_started_it_however_that_ends(swept_
     assert psutil.wait_procs(children, timeout=60)[1] == []
     lines = (swept_texts.folder / ".workbench/serving/brief.jsonl").read_text().splitlines()
     assert json.loads(lines[-1])["event"] == "stop"
+    # And by Ctrl-C at a terminal, which goes to all of a group, while libraries are still loaded.
+    pipe = subprocess.PIPE
+    server = subprocess.Popen(
+        command, cwd=swept_texts.folder, env=environment, stdout=pipe, stderr=pipe, text=True, process_group=0
+    )
+    while not (children := psutil.Process(server.pid).children(recursive=True)):
+        time.sleep(0.05)
+    time.sleep(1)
+    os.killpg(server.pid, signal.SIGINT)
+    _, errors = server.communicate(timeout=60)
+    assert "Traceback" not in errors
+    assert server.returncode == 0
+    assert psutil.wait_procs(children, timeout=60)[1] == []
 
 
 def asked(port: int, body: bytes) -> tuple[int, Any]:

@@ -115,12 +115,14 @@ def test_the_card_has_what_a_hub_reads(tmp_path: Path, models: dict[str, str]) -
         f"{found.score:.2f}",
     ):
         assert said in card.text
-    unknown = known_of(recipe, last.scores["accuracy"], licence_model="unknown", grams_co2e=None, usd=None, energy_j=None)
+    less: dict[str, Any] = {"licence_model": "unknown", "grams_co2e": None, "usd": None, "energy_j": None}
+    unknown = known_of(recipe, last.scores["accuracy"], epochs=1.0, **less)
     package(recipe, weights, unknown, tmp_path / "other", "merged")
     card = ModelCard.load(tmp_path / "other" / "README.md")
     assert "license" not in card.data.to_dict()
     assert "co2_eq_emissions" not in card.data.to_dict()
     assert "| energy | unknown |" in card.text
+    assert "Made from 64 labelled examples in 1 epoch, trial 3" in card.text
 
 
 def test_a_model_whose_score_has_moved_is_not_given_away(tmp_path: Path, models: dict[str, str]) -> None:

@@ -1,7 +1,10 @@
 """A second model answers a share of the requests after their answers went out, and delays nobody."""
 
+import io
 import json
 import os
+import subprocess
+import sys
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -31,7 +34,7 @@ def log(tmp_path: Path) -> Iterator[Log]:
 
 
 def wait_for(file: Path, lines: int) -> history.History:
-    for _ in range(600):
+    for _ in range(3000):
         found = history.read(file)
         if len(found.shadows) >= lines:
             return found
@@ -79,13 +82,42 @@ def test_one_that_dies_stops_nobody(log: Log, tmp_path: Path) -> None:
     second = Shadow({**ABOUT, "folder": tmp_path / "nothing", "share": 1.0}, log, "m-1")
     assert os.getpgid(second._child.pid) != os.getpgrp()  # Ctrl-C reaches the server alone, which ends it
     second.offer("r", ROWS, b'{"predictions": []}')
-    for _ in range(600):
+    for _ in range(3000):
         if second.dropped:
             break
         time.sleep(0.1)
     second.close()
     assert second.dropped == 1
     assert history.read(tmp_path / "log.jsonl").shadows == []
+
+
+def test_what_it_cannot_answer_is_no_disagreement(log: Log, tmp_path: Path) -> None:
+    known = {**ABOUT, "beside": "m-1", "shadow": True, "rows": 1}
+    log.write(Entry("a", 7, 0.1, 0.1, [0.1], ["no"]), 200, 0.1, ROWS[:1])
+    more = {"tokens": 7, "labels": ["no"], "scores": [0.4], "model_seconds": 0.2, "cpu_seconds": 0.2}
+    log.add({**known, "request": "a", "status": 200, "agrees": [True], **more})
+    log.add({**known, "request": "b", "status": 400, "agrees": [], "error": "row 0: too long"})
+    (told,) = overview(history.read(tmp_path / "log.jsonl"), {}, prices.find("local")).shadows
+    assert (told.rows, told.agreed) == (1, 1)
+    assert told.usd_per_1000 == pytest.approx(prices.serving_usd_per_1000(prices.find("local"), 1 / 0.2))
+
+
+def test_an_answer_that_was_broken_off_is_none() -> None:
+    for left in (b"", b'{"agrees": [tr'):
+        assert shadow._asked(io.BytesIO(), io.BytesIO(left), ROWS, b'{"predictions": []}') is None
+
+
+@pytest.mark.slow
+def test_one_whose_server_has_gone_ends_without_a_word(folder: Path, tmp_path: Path) -> None:  # noqa: F811
+    environment = {**os.environ, shadow.FOLDER: str(folder), "PYTHONPATH": os.pathsep.join(filter(None, sys.path))}
+    command = [sys.executable, "-m", "workbench.serving.shadow"]
+    pipe = subprocess.PIPE
+    child = subprocess.Popen(command, env=environment, stdin=pipe, stdout=pipe, stderr=pipe)
+    assert child.stdin and child.stdout and child.stderr  # noqa: PT018
+    child.stdin.close()
+    child.stdout.close()  # as when Ctrl-C ends a server that is still loading
+    assert "Traceback" not in child.stderr.read().decode()
+    assert child.wait() == 0
 
 
 def test_answers_are_the_same_however_sure_the_models_are() -> None:

@@ -4,17 +4,18 @@ import contextlib
 import json
 import os
 import signal
-import subprocess
-import sys
 import textwrap
 import time
+from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
 import pytest
+from commands import forks, start
+from safetensors.torch import save_file
 
-from workbench import Recipe, full, peft, uncertainty
+from workbench import Recipe, full, peft, training, uncertainty
 from workbench.cli.workers import together
 from workbench.errors import Infeasible, UsageError
 from workbench.forecast import Typical
@@ -61,6 +62,10 @@ def test_two_processes_learn_what_one_does_and_each_goes_on_from_the_others_stat
     made = [recipe(tmp_path, "encoder", FULL), recipe(tmp_path, "decoder", LORA)]
     alone = [[(each, each.weights(), each.resume_state()) for each in train(one)] for one in made]
     states = []
+    files = [(tmp_path / f"{i}.safetensors", one, each[-1][1]) for i, (one, each) in enumerate(zip(made, alone, strict=True))]
+    for file, _, weights in files:
+        save_file(weights, file)
+    grades = [training.test(one, file) for file, one, _ in files]
     shards = Shards(2)
     try:
         assert sharding.count() == 2
@@ -74,6 +79,8 @@ def test_two_processes_learn_what_one_does_and_each_goes_on_from_the_others_stat
             for (found, weights), (own, whole, _) in zip(resumed, expected[1:], strict=True):
                 same(found, weights, own, whole)
             states.append(both[0][2])
+        for (file, one, _), grade in zip(files, grades, strict=True):  # each process takes its half of them
+            assert shards.test(one, file) == pytest.approx(grade, abs=1e-5)
         progress = Progress()
         segments = shards.train(made[1], progress=progress)
         assert next(segments).step == alone[1][0][0].step
@@ -116,35 +123,32 @@ def test_how_many_gpus_a_run_needs_is_told_by_its_memory() -> None:
         assert Typical(**known, peak_memory_bytes=peak, memory_bytes=100, gpu=gpu).devices == expected
 
 
-SCRIPT = """
-import sys
-from pathlib import Path
-from test_sharding import LORA, recipe
-from workbench.training import Shards
-if __name__ == "__main__":
-    shards = Shards(2)
-    print(shards.pids[0], flush=True)
-    for checkpoint in shards.train(recipe(Path(sys.argv[1]), "decoder", LORA, epochs=100000)):
-        print(checkpoint.step, flush=True)
-"""
+def train_on(folder: Path) -> None:
+    """Train by two processes: a run to its end, and one without end."""
+    with (folder / "err.txt").open("w") as err, (folder / "out.txt").open("w", buffering=1) as out:
+        os.dup2(err.fileno(), 2)
+        shards = Shards(2)
+        made = recipe(folder, "decoder", LORA)
+        list(shards.train(made))
+        print(shards.pids[0], file=out)
+        list(shards.train(replace(made, epochs=100000)))
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize("first", [True, False])
 def test_when_one_is_killed_the_others_end(tmp_path: Path, first: bool) -> None:
-    script = tmp_path / "run.py"
-    script.write_text(SCRIPT)
-    environment = {**os.environ, "PYTHONPATH": os.pathsep.join([str(Path(__file__).parent), os.environ.get("PYTHONPATH", "")])}
-    process = subprocess.Popen(
-        [sys.executable, script, tmp_path], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=environment
-    )
+    out = tmp_path / "out.txt"
+    process = forks().Process(target=train_on, args=(tmp_path,))
+    start(process)
     try:
-        other = int(process.stdout.readline())
-        time.sleep(1.0)  # it trains, or is about to
+        while not out.exists() or "\n" not in out.read_text():  # it trains
+            assert process.is_alive(), (tmp_path / "err.txt").read_text()
+            time.sleep(0.05)
+        other = int(out.read_text())
         os.kill(process.pid if first else other, signal.SIGKILL)
-        _, told = process.communicate(timeout=60)
-        assert process.returncode == -signal.SIGKILL
-        assert first or "held a part of the model" in told
+        process.join(60)
+        assert process.exitcode == -signal.SIGKILL
+        assert first or "held a part of the model" in (tmp_path / "err.txt").read_text()
         until = time.monotonic() + 60
         while _lives(other):
             assert time.monotonic() < until
@@ -173,17 +177,18 @@ def test_a_sweep_of_two_devices_scores_as_one_of_one_does(tmp_path: Path, comman
         method = full(learning_rate=choice(1e-4, 2e-4))
         study = Study(
             Recipe(task=Own(train=16, dev=8), model={model!r}, method=method, epochs=1, batch_size=8),
-            maximize="accuracy", minimize="seconds", trials=2,
+            maximize="accuracy", minimize="seconds", trials=2, devices={devices},
         )
     """
     model = recipe(tmp_path, "encoder", FULL).model
     found = {}
     for devices in (1, 2):
-        (tmp_path / f"with{devices}.py").write_text(textwrap.dedent(text).format(model=model))
-        code, _, told = command("sweep", f"with{devices}.py", "--devices", str(devices), "--yes")
+        (tmp_path / f"with{devices}.py").write_text(textwrap.dedent(text).format(model=model, devices=devices))
+        code, _, told = command("sweep", f"with{devices}.py", "--yes")
         assert code == 0, told
         results = Ledger.open(load(Path(f"with{devices}.py")), "sqlite:///optuna.db").results()
         assert {each.status for each in results} == {"complete"}
+        assert {each.devices for each in results} == {devices}, "by the study, without a flag"
         found[devices] = {each.settings["full.learning_rate"]: each.scores["dev_loss"] for each in results if each.epochs == 1}
     assert found[2] == pytest.approx(found[1], abs=1e-5)
     assert len(found[1]) == 2

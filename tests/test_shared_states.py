@@ -3,18 +3,24 @@
 import json
 import os
 import signal
+from dataclasses import replace
+from decimal import Decimal
 
 import fsspec
 import pytest
+import started
 from test_sweep import OFFER, WHOLE, Bench, finite, interrupt_at
 
-from workbench import process, training
+from workbench import masked_lm, prices, process, training
 from workbench.errors import EnvironmentFault, UsageError
 from workbench.front.members import pareto_front
 from workbench.front.objectives import View
+from workbench.result import UsagePart, offer_record, spending
 from workbench.sweep.checkpoint_store import CheckpointStore
-from workbench.training import SharedFiles, shared_files
+from workbench.testing import FakeMeter
+from workbench.training import SharedFiles, parents, shared_files, shared_parents
 from workbench.training.tuning import Tuning
+from workbench.usage import add_phases
 
 
 @pytest.fixture(params=["file", "memory"])
@@ -244,3 +250,95 @@ def test_a_machine_that_is_taken_away_with_notice_loses_no_step(study_file, tmp_
     straight = Bench(study_file, tmp_path / "straight").sweep(sampler=WHOLE).results
     assert scores(after) == scores(straight)
     assert after[-1].usage["train"].work == straight[-1].usage["train"].work, "a point's cost is cold"
+
+
+CHEAP = prices.Offer("desk", "cpu", "", 0, "", "on_demand", Decimal("0.36"), "a test", "2026-01-01")
+DEAR = prices.Offer("rack", "cpu", "", 0, "", "on_demand", Decimal("3.60"), "a test", "2026-01-01")
+"""A hundredth of a cent a second, and a tenth."""
+
+
+@pytest.mark.slow
+def test_a_run_begun_on_one_offer_and_finished_on_another_is_paid_for_at_both(study_file, tmp_path, monkeypatch):
+    shared = f"file://{tmp_path / 'shared'}"
+    finite(Bench(study_file, tmp_path), "full(learning_rate=1e-3)", "4")
+    one, two = (Machine(study_file, tmp_path, name, shared) for name in ("one", "two"))
+    with monkeypatch.context() as patch:
+        interrupt_at(patch, 2, signal.SIGTERM)
+        first = one.work(monkeypatch, offer=CHEAP).results
+    after = two.work(monkeypatch, offer=DEAR).results
+    assert [r.offer["platform"] for r in after] == ["desk", "desk", "rack", "rack"]
+    began, last = after[0], after[-1]
+    assert not began.elsewhere
+    own, there = last.parts
+    assert there.offer["platform"] == "desk"
+    # All that the first checkpoint took but its evaluation, which no longer point has.
+    assert there.cold.seconds == pytest.approx(began.cold.seconds - began.usage["evaluate"].seconds)
+    assert own.cold.seconds + there.cold.seconds == pytest.approx(last.cold.seconds)
+    paid = View.of(two.ledger.description, CHEAP, 0.0)
+    paid = replace(paid, own=True)
+    assert paid.cost(last, "usd") == pytest.approx(there.cold.seconds * 0.0001 + own.cold.seconds * 0.001)
+    assert replace(paid, offer=DEAR).cost(last, "usd") == pytest.approx(paid.cost(last, "usd"))
+    consumed = [(r.consumed.seconds, 0.0001 if r.offer["platform"] == "desk" else 0.001) for r in after]
+    assert spending(after, OFFER, 0.0).usd == pytest.approx(sum(seconds * rate for seconds, rate in consumed))
+    assert len(first) == 2
+    # Back on the first machine: what it did is its own again.
+    store = CheckpointStore(one.states, lambda text: None, SharedFiles(f"{shared}/{one.study.name}"), machine_of(CHEAP))
+    assert [part.offer["platform"] for part in store.state(last.run_id).elsewhere] == ["rack"]
+    state = CheckpointStore(two.states, lambda text: None, None, machine_of(DEAR)).state(last.run_id)
+    assert [part.offer["platform"] for part in state.elsewhere] == ["desk"]
+
+
+def machine_of(offer):
+    return UsagePart(offer_record(offer))
+
+
+@pytest.mark.slow
+def test_a_model_that_runs_start_from_is_made_by_one_machine_and_paid_for_once(tmp_path, tiny, monkeypatch):
+    address = f"file://{tmp_path / 'shared'}"
+    monkeypatch.setattr(parents, "_failed", {})
+    model = started.masked_model(tiny, tmp_path / "m")
+    how = masked_lm(started.corpus(tmp_path / "corpus.txt"), steps=8, batch_size=8, max_length=24, learning_rate=1e-3)
+    recipe, notes = started.child(model, pretrain=how), []
+
+    def made(cache, offer):
+        started.fresh(monkeypatch, tmp_path / cache)
+        with shared_parents.sharing(SharedFiles(address), machine_of(offer), notes.append):
+            within_reach = shared_parents.is_within_reach(recipe.parent)
+            last, spent = None, {}
+            for last in training.train(recipe, meter=FakeMeter()):
+                spent = add_phases(spent, last.spent)
+            return replace(last, spent=spent), within_reach
+
+    one, before = made("one", CHEAP)
+    two, after = made("two", DEAR)
+    assert (before, after) == (False, True)
+    assert one.scores == two.scores, "bit for bit the same model"
+    assert (one.spent["pretrain"].work.steps, two.spent["pretrain"].work.steps) == (8, 0)
+    assert two.spent["pretrain"].seconds < one.spent["pretrain"].seconds
+    assert one.usage["pretrain"] == two.usage["pretrain"], "in full in the cost of each"
+    assert one.elsewhere == ()
+    ((part,),) = [two.elsewhere]
+    assert (part.offer["platform"], part.usage["pretrain"]) == ("desk", one.usage["pretrain"])
+    files = SharedFiles(address)
+    (name,) = shared_parents.kept(files, [recipe.parent])
+    content = tmp_path / "shared" / "parents" / files.record(name)["file"]
+    content.write_bytes(content.read_bytes()[:-1000])  # half of it arrived
+    three, _ = made("three", DEAR)
+    assert three.spent["pretrain"].work.steps == 8, "what is not what its record says is made again"
+    assert three.elsewhere == ()
+    assert not notes
+    assert not list((tmp_path / "two").rglob("*.tmp"))
+
+
+@pytest.mark.slow
+def test_shared_models_that_cannot_be_read_are_made_here(tmp_path, tiny, monkeypatch):
+    model, notes = started.masked_model(tiny, tmp_path / "m"), []
+    how = masked_lm(started.corpus(tmp_path / "corpus.txt"), steps=8, batch_size=8, max_length=24, learning_rate=1e-3)
+    started.fresh(monkeypatch, tmp_path / "cache")
+    with shared_parents.sharing(Away(), machine_of(CHEAP), notes.append):
+        recipe = started.child(model, pretrain=how)
+        assert not shared_parents.is_within_reach(recipe.parent)
+        (*_, last) = training.train(recipe, meter=FakeMeter())
+    assert last.usage["pretrain"].work.steps == 8
+    assert all("no route to host" in note for note in notes)
+    assert notes

@@ -22,6 +22,7 @@ from typing import Any, ClassVar
 import pytest
 import stores
 from commands import forks, start, study_text
+from servers import free_port
 
 from workbench import Recipe, Study, choice, full, integers, loguniform, peft, prices
 from workbench.cli.notebook import end_notebook
@@ -158,9 +159,7 @@ def hung() -> Iterator[str]:
 
 @pytest.fixture
 def down() -> str:
-    with socket.create_server(("127.0.0.1", 0)) as server:
-        port = server.getsockname()[1]
-    return f"http://127.0.0.1:{port}"
+    return f"http://127.0.0.1:{free_port()}"
 
 
 def a_notebook(uri: str, *, sweep: str | None = None, pause_seconds: float = 1.0, **told: Any) -> MlflowTracker:
@@ -610,8 +609,7 @@ def test_the_page_shows_the_runs_and_the_front(tmp_path: Path, chromium: Any, mo
     notebook = a_notebook(uri)
     notebook.start(PARENT, results)
     end_notebook(notebook, Outcome(results, "2 of 2 trials are done"), view)
-    with socket.create_server(("127.0.0.1", 0)) as free:
-        port = free.getsockname()[1]
+    port = free_port()
     command = [sys.executable, "-m", "workbench", "mlflow", "--port", str(port), "--tracking-uri", uri]
     url = f"http://127.0.0.1:{port}"
     with subprocess.Popen(command, stderr=subprocess.PIPE, text=True) as process:

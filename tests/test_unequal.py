@@ -1,5 +1,7 @@
 """Unequal machines in one sweep: each Result at its own price, and each run where it is made for the least."""
 
+import json
+from dataclasses import replace
 from types import SimpleNamespace
 
 import pytest
@@ -8,8 +10,13 @@ from sweeps import RATE, VIEW, numbered, result
 from workbench.front.members import pareto_front
 from workbench.front.objectives import PAID, View, view_of
 from workbench.prices import usd
-from workbench.result import spending
+from workbench.result import Result, UsagePart, spending
+from workbench.result.recorded_offer import recorded_offer
+from workbench.search import Step
+from workbench.sweep.actions import Done, Wait
 from workbench.sweep.other_machines import DEARER, GONE_SECONDS, OtherMachines
+from workbench.sweep.planner import _Search
+from workbench.usage import Usage, Work
 
 CHEAP = {"id": "c", "name": "desk:cpu", "platform": "desk", "instance": "cpu", "gpus": 0, "usd_per_hour": "0.36"}
 GPU = {"id": "g", "name": "aws:g6", "platform": "aws", "instance": "g6", "gpus": 1, "usd_per_hour": "36"}
@@ -105,3 +112,50 @@ def test_who_may_not_wait_leaves_nothing_to_others_and_seconds_have_no_price(how
     found.look([*made(), running(CHEAP)])
     assert not found.at_work
     assert not found.cheaper(recipe("l3"))
+
+
+def part(offer, **usage):
+    return UsagePart(offer, None, {phase: Usage(seconds=seconds) for phase, seconds in usage.items()})
+
+
+def test_what_was_begun_on_a_machine_and_gone_on_with_on_another_is_priced_part_by_part():
+    """Ten seconds on the cheap machine, two of them of loading, then five here: each at its own price, whoever looks."""
+    usage = {"load": Usage(2.0), "train": Usage(13.0, work=Work(steps=10)), "evaluate": Usage(1.0)}
+    both = result("a", 1.0, 60.0, usage=usage, elsewhere=(part(CHEAP, load=2.0, train=8.0),))
+    own, other = both.parts
+    assert {phase: of.seconds for phase, of in own.usage.items()} == {"train": 5.0, "evaluate": 1.0}
+    assert own.usage["train"].work.steps == 10
+    assert (other.paid.platform, other.cold.seconds) == ("desk", 10.0)
+    paid = View(VIEW.maximize, VIEW.minimize, {}, RATE, 0.0, own=True)
+    assert paid.cost(both, "usd") == pytest.approx(6 * 0.001 + 10 * 0.0001)
+    there = replace(paid, offer=recorded_offer(CHEAP))
+    assert there.cost(both, "usd") == paid.cost(both, "usd"), "the view's own offer changes nothing of what was paid"
+    assert paid.estimate(both, "usd").value == pytest.approx(paid.cost(both, "usd"))
+    assert VIEW.cost(both, "usd") == pytest.approx(0.016), "all of it at one offer, where it is asked for"
+    alone = result("b", 1.0, 60.0, 12.0)
+    assert {r.run_id for r in pareto_front([both, alone], paid)} == {"a"}, "0.7 of a cent against 1.2"
+    assert {r.run_id for r in pareto_front([both, alone], VIEW)} == {"b"}, "1.6 against 1.2"
+    assert Result.from_json(json.loads(json.dumps(both.to_json(compact=True)))).elsewhere == both.elsewhere
+
+
+def test_a_gpus_part_has_no_price_on_processors_and_keeps_the_one_that_was_paid():
+    gpu = replace(part(GPU, load=1.0), device="NVIDIA L4", usage={"load": Usage(1.0, gpu_seconds=1.0)})
+    both = result("a", 1.0, 60.0, usage={"load": Usage(1.0, gpu_seconds=1.0), "train": Usage(5.0)}, elsewhere=(gpu,))
+    assert VIEW.cost(both, "usd") is None
+    assert replace(VIEW, own=True).cost(both, "usd") == pytest.approx(0.010 + 0.005)
+
+
+def test_a_machine_learns_nothing_of_another_by_what_both_have_made():
+    found, _ = others()
+    both = result("both", 1.0, 55.0, 20.0, offer=CHEAP, elsewhere=(part(GPU, train=10.0),))
+    found.look([*numbered([both]), running(CHEAP)])
+    assert not found.cheaper(recipe("l3"))
+
+
+def test_nobody_is_waited_for_once_the_others_have_ended_the_sweep():
+    step, ledger = Step("stop", None, None, reason="nothing is left"), SimpleNamespace(ended=None)
+    asked = object.__new__(_Search)
+    asked._context, asked._others = SimpleNamespace(ledger=ledger), SimpleNamespace(left=True)
+    assert isinstance(asked.answer(step, []), Wait)
+    ledger.ended = {"reason": "3 of 3 trials are done"}
+    assert asked.answer(step, []) == Done("nothing is left")

@@ -135,7 +135,6 @@ _POSITIVE = _Kind("a number above 0", lambda v: _is_number(v) and v > 0)
 _AMOUNT = _Kind("a number, 0 or more", lambda v: _is_number(v) and v >= 0)
 _COUNT = _Kind("a whole number, 0 or more", lambda v: isinstance(v, int) and not isinstance(v, bool) and v >= 0)
 _WHOLE = _Kind("a whole number above 0", lambda v: isinstance(v, int) and not isinstance(v, bool) and v > 0)
-_WORKERS = _Kind("a whole number above 0, or 'auto'", lambda v: v == "auto" or _WHOLE.fits(v))
 _PART = _Kind("a share above 0, below 1", lambda v: _is_number(v) and 0 < v < 1)
 _SHARE = _Kind("a share above 0, at most 1", lambda v: _is_number(v) and 0 < v <= 1)
 _RATIO = _Kind("a number, 1 or more", lambda v: _is_number(v) and v >= 1)
@@ -199,6 +198,10 @@ _PLATFORM = {
     **dict.fromkeys(("billing_source", "pue_source", "data", "technical_support", "business_scenes", "source"), _TEXT),
     **dict.fromkeys(("interface", "commitment", "binding_source"), _TEXT),
 }
+AUTO = "auto"
+"""The value of `workers` and `devices` that leaves their number to the workbench."""
+
+_NUMBER = _Kind(f"{_WHOLE.words}, or {AUTO!r}", lambda v: v == AUTO or _WHOLE.fits(v))
 OPTIONS = {
     "storage": _TEXT,
     "tracking_uri": _TEXT,
@@ -213,15 +216,15 @@ OPTIONS = {
     "confirm_share": _PART,
     "confirm_seeds": _WHOLE,
     "stop_below": _POSITIVE,
-    "workers": _WORKERS,
-    "devices": _WHOLE,
+    "workers": _NUMBER,
+    "devices": _NUMBER,
     "sampler": _TEXT,
     "seed": _COUNT,
     "log_samples": _COUNT,
 }
 """Options of the command line that a settings file may set, each by its own name, and what each must be."""
 
-OF_STUDIES: Mapping[str, Any] = {"platform": "local", "label_usd": 0.0, "trials": 16, "max_usd": None}
+OF_STUDIES: Mapping[str, Any] = {"platform": "local", "label_usd": 0.0, "trials": 16, "max_usd": None, "devices": 1}
 """Options that are fields of a study too, and what each is where nobody states it."""
 
 
@@ -250,7 +253,7 @@ def in_environment(name: str) -> str | int | float | None:
     text, kind = os.environ.get(variable(name)), OPTIONS[name]
     if not text:
         return None
-    if kind is _TEXT:
+    if kind is _TEXT or (kind is _NUMBER and text == AUTO):
         return text
     try:
         value = int(text) if re.fullmatch(r"\s*[+-]?[0-9]+\s*", text) else Decimal(text)

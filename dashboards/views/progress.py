@@ -35,7 +35,7 @@ def show(c: Context) -> None:
     """Show the page."""
     st.subheader("Progress", anchor=False)
     state = _now(c).state
-    every = {"working": REFRESH_SECONDS, "starting": REFRESH_SECONDS, "ended": None}.get(state, IDLE_SECONDS)
+    every = {**dict.fromkeys(("working", "starting", "choosing"), REFRESH_SECONDS), "ended": None}.get(state, IDLE_SECONDS)
     # Not a decorator, since the interval depends on the state: an ended sweep is not read again.
     st.fragment(_strip, run_every=every)(c, state)
     st.markdown("##### What the money has bought")
@@ -108,7 +108,9 @@ def _machines(found: Progress) -> None:
         }
         for machine in found.machines
     ]
-    st.dataframe(rows, hide_index=True, width="stretch")
+    formats = {"US$/h": "$%.3g", "results/h": "%.0f", "tokens/s": "%.0f", "US$ spent": "$%.3g"}
+    columns = {name: st.column_config.NumberColumn(name, format=text) for name, text in formats.items()}
+    st.dataframe(rows, hide_index=True, width="stretch", column_config=columns)
 
 
 def _figures(found: Progress) -> None:

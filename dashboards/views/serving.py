@@ -25,7 +25,7 @@ def show(c: Context) -> None:
     """Show the page."""
     st.subheader("Serving", anchor=False)
     try:
-        known = {file.stem: read for file in _logs(c) if (read := _read(file, _version(file))).is_of(c.name)}
+        known = {file.stem: read for file in _logs(c) if (read := _read(file)).is_of(c.name)}
     except WorkbenchError as error:
         st.error(plain(str(error)))
         return
@@ -100,9 +100,18 @@ def _version(file: Path) -> tuple[str, int, int]:
     return str(file), found.st_size, found.st_mtime_ns
 
 
-@st.cache_resource(max_entries=8, show_spinner="Reading the log …")
-def _read(_file: Path, version: tuple[str, int, int]) -> History:
-    return history.read(_file)
+def _read(file: Path) -> History:
+    known, version = _histories(), _version(file)
+    if (last := known.get(str(file))) is None or last[0] != version:
+        with st.spinner("Reading the log …"):
+            last = known[str(file)] = version, history.read(file)
+    return last[1]
+
+
+@st.cache_resource(show_spinner=False)
+def _histories() -> dict[str, tuple[tuple[str, int, int], History]]:
+    """What each log held when it was read last: one of a server that answers changes all the time, and readings would pile up."""
+    return {}
 
 
 @st.cache_resource(max_entries=16, show_spinner=False)

@@ -1,12 +1,16 @@
 """Does a sweep over several nodes live through what happens to nodes and to its database? Seeded rounds of faults.
 
-In each round three nodes sweep one study on one PostgreSQL database, by the sweep itself: its runner, ledger, heartbeat,
+In three rounds of five three nodes sweep one study on one PostgreSQL database, by the sweep itself: its runner, ledger, heartbeat,
 write-ahead files, budgets. Only training is replaced, by recorded curves and pauses, and MLflow is left out. Each node is a
-process under a host name of its own, in a folder of its own; where one is killed it is begun again. Meanwhile some of these
-happen:
+process under a host name of its own, in a folder of its own; where one is killed it is begun again. The other rounds are the
+command itself, with the same in the place of training and of MLflow: `workbench sweep --workers 2`, and `workbench sweep --ray` on
+a cluster of two machines with unequal offers. The driver, which has started their workers, is begun again where it is killed.
+Meanwhile some of these happen:
 
-    killed       kill -9 of a node's sweep
-    frozen       a node stops for longer than the others bear, and goes on
+    killed       kill -9 of a node's sweep, or of a driver's worker
+    driver       kill -9 of the driver, in each round that has one
+    machine      a machine of Ray's is gone, its worker with it or not, and another comes, in each round that has them
+    frozen       a node, or a worker, stops for longer than the others bear, and goes on
     clock        a node's clock is up to a day ahead or behind
     restarted    the server crashes and starts
     away         the server is away, for up to `--away` seconds
@@ -16,227 +20,53 @@ happen:
 
 Others of the same round are held dead after three seconds in the place of sixty, so that leases are lost and taken over as often as
 can be. Afterwards the ledger is held against what each node noted for itself: every Result that was finished, and every
-twentieth of a second that was trained. The table that is printed at the end is that of README.md.
+twentieth of a second that was trained, at the offer of its machine. The table that is printed at the end is that of README.md.
 
     python tests/benchmarks/chaos.py [--rounds 100] [--away 60] [--seed 0] [--out results/chaos.json]
 """
 
 import argparse
 import contextlib
+import functools
 import json
-import math
 import multiprocessing
 import os
 import random
-import signal
 import subprocess
 import sys
 import tempfile
 import time
 from collections import Counter
+from collections.abc import Callable
 from pathlib import Path
-from types import SimpleNamespace
 from typing import Any
 from unittest import mock
 
 sys.path.insert(0, str(Path(__file__).parents[1]))
+sys.path.insert(0, str(Path(__file__).parent))
 
+import chaos_nodes as nodes_of
 import psycopg2
+import ray_cluster
+from chaos_nodes import SLICE_SECONDS, Driver, Node
 from servers import Server, made_on, server
 
-from workbench import prices, process, training
-from workbench.ledger import HEARTBEAT_SECONDS, Ledger, Patience, leases
-from workbench.result import Result
-from workbench.study import load
-from workbench.sweep import OVERSHOOT_SECONDS, Job, Limits, Observer, sweep
-from workbench.sweep.checkpoint_store import CheckpointStore
+from workbench.ledger import HEARTBEAT_SECONDS, Ledger
+from workbench.sweep import OVERSHOOT_SECONDS, Limits
 from workbench.sweep.limits import started
-from workbench.usage import Usage, total
+from workbench.usage import total
 
-NODES = 3
+NODES, WORKERS = 3, 2
 TRIALS = 9
 WORK_SECONDS = 12.0
 """The budget of rounds that have one, of all nodes together."""
 
-SILENCE_SECONDS = 3.0
-SLICE_SECONDS = 0.05
-EPOCHS = (0.5, 1.0, 2.0)
 KINDS = ("killed", "frozen", "clock", "restarted", "away", "cut", "crowded", "full")
-OFFER = prices.find("local")
+ROUNDS = ("nodes", "nodes", "workers", "nodes", "cluster")
+"""What sweeps, round after round."""
 
-STUDY = '''"""Which?"""
-
-from workbench import Recipe, Study, bitfit, choice, full, loguniform, peft
-from workbench.testing import TinyTask
-
-RATE = loguniform(1e-3, 1e-2)
-study = Study(
-    Recipe(
-        task=TinyTask(train=64),
-        model={model!r},
-        method=choice(full(learning_rate=RATE), peft("lora", learning_rate=RATE, r=choice(2, 4)), bitfit(learning_rate=RATE)),
-        epochs=2,
-        batch_size=8,
-    ),
-    maximize="accuracy",
-)
-'''
-
-
-# A node
-
-
-class Recorded:
-    """What stands in the place of training: a curve by the recipe's id, at so many seconds an epoch."""
-
-    def __init__(self, folder: Path) -> None:
-        self.folder = folder
-        self.trained = 0.0
-        self.journal = (folder / f"trained.{os.getpid()}").open("wb", buffering=0)
-
-    def train(self, recipe: Any, resume: Any = None, *, meter: Any = None, progress: Any = None) -> Any:
-        """Checkpoints, as `training.train` yields them."""
-        luck = random.Random(recipe.run_id)
-        pace, best = luck.uniform(0.3, 0.8), luck.uniform(50, 90)
-        at = resume.epochs if resume else 0.0
-        for i, epochs in enumerate(EPOCHS):
-            if epochs <= at:
-                continue
-            self._pause((epochs - at) * pace)
-            usage, at = Usage(seconds=epochs * pace, cpu_seconds=epochs * pace), epochs
-            steps = int(8 * epochs)
-            yield SimpleNamespace(
-                recipe=recipe.with_epochs(epochs),
-                scores={"accuracy": best * (1 - math.exp(-2 * epochs)), "dev_loss": math.exp(-epochs)},
-                labels=64,
-                bought=(),
-                labels_by_order={},
-                step=steps,
-                examples=8 * steps,
-                tokens=80 * steps,
-                next_step=None if i == len(EPOCHS) - 1 else int(8 * EPOCHS[i + 1]),
-                next_labels=64,
-                trainable_parameters=1000,
-                usage={"train": usage, "evaluate": Usage(seconds=0.01, cpu_seconds=0.01)},
-                spent={},
-                serving={},
-                predictions=(),
-                resume_state=lambda epochs=epochs: SimpleNamespace(run_id=recipe.run_id, epochs=epochs),
-                weights=dict,
-                test=dict,
-            )
-
-    def _pause(self, seconds: float) -> None:
-        end = time.monotonic() + seconds
-        while (left := end - time.monotonic()) > 0:
-            began = time.monotonic()
-            time.sleep(min(SLICE_SECONDS, left))
-            # A slice in which the whole node was frozen was no work of that length.
-            self.trained += min(time.monotonic() - began, 2 * SLICE_SECONDS)
-            os.pwrite(self.journal.fileno(), f"{self.trained:.4f}".encode(), 0)
-
-    def state(self, store: Any, run_id: str) -> Any:
-        """Where a run was left."""
-        with contextlib.suppress(OSError, ValueError):
-            return SimpleNamespace(run_id=run_id, epochs=float((self.folder / f"{run_id}.state").read_text()))
-        return None
-
-    def save_state(self, store: Any, state: Any) -> None:
-        """Leave it there."""
-        (self.folder / f"{state.run_id}.state").write_text(str(state.epochs))
-
-
-class Journal(Observer):
-    """Notes each Result that the node takes for recorded, and what it is told."""
-
-    def __init__(self, folder: Path) -> None:
-        self._file = (folder / "recorded.jsonl").open("a", buffering=1)
-        self._notes = (folder / "notes.txt").open("a", buffering=1)
-
-    def recorded(self, result: Result, results: Any) -> None:
-        """A Result is in the ledger, or in a write-ahead file."""
-        self._file.write(json.dumps([result.recipe_id, result.status]) + "\n")
-
-    def note(self, text: str) -> None:
-        """Something that a person should read."""
-        self._notes.write(f"{os.getpid()} {text}\n")
-
-
-def node(number: int, folder: Path, url: str, limits: Limits, skew: float, sampler: str, seed: int) -> None:
-    """One start of a node's sweep; its exit code is 0 where it ended by itself."""
-    os.chdir(folder)
-    with (folder / "err.txt").open("a") as err:
-        os.dup2(err.fileno(), 2)
-    recorded = Recorded(folder)
-    clock = time.time
-    replaced = {
-        "train": recorded.train,
-        "warm_up": lambda recipe: None,
-    }
-    states = {
-        "state": lambda store, run_id: recorded.state(store, run_id),
-        "save_state": lambda store, state: recorded.save_state(store, state),
-        "kept": lambda store: {path.stem for path in folder.glob("*.state")},
-        "save_weights": lambda store, recipe_id, weights: None,
-        "keep_weights": lambda store, members: None,
-    }
-    with (
-        mock.patch.multiple(training, **replaced),
-        mock.patch.multiple(CheckpointStore, **states),
-        mock.patch.object(process, "host", return_value=f"node{number}/boot/pid"),
-        mock.patch.object(leases, "SILENCE_SECONDS", SILENCE_SECONDS),
-        mock.patch.object(time, "time", side_effect=lambda: clock() + skew),
-    ):
-        study = load(folder / "study.py")
-        ledger = Ledger.open(study, url, Patience(300.0))
-        job = Job(
-            study=study,
-            ledger=ledger,
-            notebook=mock.MagicMock(),
-            offer=OFFER,
-            label_usd=0.0,
-            limits=limits,
-            folder=folder,
-            observer=Journal(folder),
-        )
-        outcome = sweep(job, sampler=sampler, seed=seed)
-        (folder / "reason.txt").write_text(outcome.reason)
-
-
-class Node:
-    """A node: the process that sweeps, and how often it was begun."""
-
-    def __init__(self, context: Any, number: int, folder: Path, arguments: tuple[Any, ...]) -> None:
-        self.folder, self.number, self.context = folder, number, context
-        self.arguments = (number, folder, *arguments)
-        self.killed = self.frozen = 0
-        self.thaw: float | None = None
-        self.begin()
-
-    def begin(self) -> None:
-        """Begin its sweep, for the first time or again."""
-        self.process = self.context.Process(target=node, args=self.arguments)
-        self.process.start()
-
-    def signal(self, number: int) -> None:
-        """Send its process a signal."""
-        with contextlib.suppress(ProcessLookupError):
-            os.kill(self.process.pid, number)
-
-    def kill(self) -> None:
-        """Kill it, and begin it again."""
-        if not self.process.is_alive():
-            return
-        self.killed += 1
-        self.thaw = None
-        self.signal(signal.SIGKILL)
-        self.process.join()
-        self.begin()
-
-    @property
-    def trained(self) -> float:
-        """Seconds that it trained, by its own journals."""
-        return sum(float(path.read_text() or 0) for path in self.folder.glob("trained.*"))
+ALWAYS = {"nodes": (), "workers": ("driver",), "cluster": ("driver", "machine")}
+"""What happens in each round of a kind, beside some of `KINDS`."""
 
 
 # What happens to them
@@ -301,11 +131,13 @@ def happen(kind: str, nodes: list[Node], database: Server, disk: Disk, rng: rand
     """One fault."""
     one = rng.choice(nodes)
     if kind == "killed":
-        one.kill()
-    elif kind == "frozen" and one.process.is_alive() and one.thaw is None:
-        one.frozen += 1
-        one.signal(signal.SIGSTOP)
-        one.thaw = time.monotonic() + rng.uniform(0.5, 3) * SILENCE_SECONDS
+        one.kill(rng)
+    elif kind == "driver" and isinstance(one, Driver):
+        one.kill_driver()
+    elif kind == "machine" and isinstance(one, Driver):
+        one.lose_machine(rng)
+    elif kind == "frozen":
+        one.freeze(rng)
     elif kind == "restarted":
         database.restart()
     elif kind == "away":
@@ -315,7 +147,11 @@ def happen(kind: str, nodes: list[Node], database: Server, disk: Disk, rng: rand
         while time.monotonic() < end:
             time.sleep(0.2)
             if rng.random() < 0.05:
-                rng.choice(nodes).kill()  # while the ledger cannot be told
+                another = rng.choice(nodes)  # while the ledger cannot be told
+                if isinstance(another, Driver) and rng.random() < 0.3:
+                    another.kill_driver()
+                else:
+                    another.kill(rng)
         database.start()
     elif kind == "cut":
         told(database, "postgres", "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE pid <> pg_backend_pid()")
@@ -327,50 +163,77 @@ def happen(kind: str, nodes: list[Node], database: Server, disk: Disk, rng: rand
         disk.clear()
 
 
-def round_of(number: int, folder: Path, model: str, database: Server, disk: Disk, options: Any) -> dict[str, Any]:
-    """One round, and what became of it."""
+# A round
+
+
+def round_of(
+    number: int, folder: Path, model: str, database: Server, disk: Disk, cluster: Callable[[], Any], options: Any
+) -> dict[str, Any]:
+    """One round, and what became of it.
+
+    Args:
+        number: The round's.
+        folder: For what the nodes leave behind.
+        model: The name of a tiny model.
+        database: The server.
+        disk: A small one for its files.
+        cluster: Gives the cluster, where the round needs it.
+        options: The command's.
+    """
     rng = random.Random(f"{options.seed}/{number}")
-    faults = rng.sample(KINDS, min(len(KINDS), rng.randint(1, 3)))
-    bounded = number % 3 == 2
-    limits = Limits(max_hours=WORK_SECONDS / 3600) if bounded else Limits(trials=TRIALS)
-    name = f"round{number}"
+    kind = ROUNDS[number % len(ROUNDS)]
+    faults = [*ALWAYS[kind], *rng.sample(KINDS, min(len(KINDS), rng.randint(1, 3)))]
+    bounded = kind == "nodes" and number % 3 == 2  # the start of a command's worker is on no budget's watch yet
+    name, place = f"round{number}", folder / f"round{number}"
     small = "full" in faults and disk.mounted
     told(database, "postgres", f"CREATE DATABASE {name}" + (" TABLESPACE small" if small else ""))
     url = database.url.rpartition("/")[0] + f"/{name}"
     sampler = "front" if number % 4 == 0 else "optuna:RandomSampler"
-    nodes, began = [], time.monotonic()
-    for i in range(NODES):
-        own = folder / name / f"node{i}"
-        own.mkdir(parents=True)
-        (own / "study.py").write_text(STUDY.format(model=model))
-        skew = rng.uniform(-86400, 86400) if "clock" in faults and i == 0 else 0.0
-        nodes.append(Node(multiprocessing.get_context("forkserver"), i, own, (url, limits, skew, sampler, number)))
-    plan = sorted((rng.uniform(0.0, 3.0), kind) for kind in faults for _ in range(rng.randint(1, 2)) if kind != "clock")
+    study, began, nodes = nodes_of.STUDY.format(model=model), time.monotonic(), list[Node]()
+    if kind == "nodes":
+        limits = Limits(max_hours=WORK_SECONDS / 3600) if bounded else Limits(trials=TRIALS)
+        for i in range(NODES):
+            own = _folder(place / f"node{i}", study)
+            skew = rng.uniform(-86400, 86400) if "clock" in faults and i == 0 else 0.0
+            nodes.append(Node(own, nodes_of.node, i, own, url, limits, skew, sampler, number))
+    else:
+        own = _folder(place, study + nodes_of.STANDS_IN)
+        (own / "workbench.toml").write_text(nodes_of.OFFERS)
+        words = f"sweep study.py --storage {url} --trials {TRIALS} --sampler {sampler} --seed {number} --yes".split()
+        more = ["--ray", cluster().address] if kind == "cluster" else ["--workers", str(WORKERS)]
+        nodes.append(Driver(own, words + more, cluster() if kind == "cluster" else None))
+    # A driver's workers begin anew from nothing, in some seconds.
+    within = 3.0 if kind == "nodes" else 6.0
+    plan = sorted((rng.uniform(0.0, within), what) for what in faults for _ in range(rng.randint(1, 2)) if what != "clock")
     deadline, happened = began + options.away + 240, []
-    while time.monotonic() < deadline and not any(each.trained for each in nodes):
+    while time.monotonic() < deadline and not any(each.trained() for each in nodes):
         time.sleep(0.05)  # until the first of them is at work: others may be on their way
     faults_from = time.monotonic()
-    while any(each.process.is_alive() for each in nodes) and time.monotonic() < deadline:
+    while any(each.is_at_work for each in nodes) and time.monotonic() < deadline:
         time.sleep(0.02)
         for each in nodes:
-            if each.thaw is not None and time.monotonic() > each.thaw:
-                each.signal(signal.SIGCONT)
-                each.thaw = None
+            each.look()
         if plan and time.monotonic() - faults_from > plan[0][0]:
-            kind = plan.pop(0)[1]
-            happened.append(kind)
-            happen(kind, nodes, database, disk, rng, options.away)
+            what = plan.pop(0)[1]
+            happened.append(what)
+            happen(what, nodes, database, disk, rng, options.away)
     seconds = time.monotonic() - began
-    stuck = sum(each.process.is_alive() for each in nodes)
+    stuck = sum(each.is_at_work for each in nodes)
     for each in nodes:
-        each.process.kill()
-        each.process.join()
-    row = judged(nodes, url, bounded) | {"round": number, "faults": faults, "happened": happened, "seconds": round(seconds, 1)}
-    row |= {"sampler": sampler, "stuck": stuck, "exit_codes": [each.process.exitcode for each in nodes]}
+        each.close()
+    row = judged(nodes, url, bounded) | {"round": number, "of": kind, "faults": faults, "happened": happened}
+    row |= {"seconds": round(seconds, 1), "sampler": sampler, "stuck": stuck}
+    row["exit_codes"] = [each.process.exitcode for each in nodes]
     row["holds"] = not (stuck or any(row["exit_codes"]) or row["lost"] or row["twice"] or row["uncounted_seconds"])
     row["holds"] = row["holds"] and not (row["passed"] or row["left_running"] or row["left_in_files"])
     told(database, "postgres", f"DROP DATABASE {name} WITH (FORCE)")
     return row
+
+
+def _folder(path: Path, study: str) -> Path:
+    path.mkdir(parents=True, exist_ok=True)
+    (path / "study.py").write_text(study)
+    return path
 
 
 def judged(nodes: list[Node], url: str, bounded: bool) -> dict[str, Any]:
@@ -378,33 +241,37 @@ def judged(nodes: list[Node], url: str, bounded: bool) -> dict[str, Any]:
     results = Ledger.find(None, url).results(running=True)
     recipes = Counter(r.recipe_id for r in results if r.status == "complete")
     noted = [tuple(json.loads(line)) for each in nodes for line in _lines(each.folder / "recorded.jsonl")]
-    killed, frozen = sum(each.killed for each in nodes), sum(each.frozen for each in nodes)
+    counts = {name: sum(getattr(each, name) for each in nodes) for name in ("killed", "frozen", "drivers_killed", "machines_lost")}
     died = sum(r.status == "interrupted" for r in results)
-    spent, trained = total(r.consumed for r in results).seconds, sum(each.trained for each in nodes)
+    spent, trained, uncounted = 0.0, 0.0, 0.0
     # Of what a killed process had trained since its last beat up to a second is charged at its rate: what a beat that came late
-    # lacks beyond is the bound of the heartbeat, two slices.
-    slack = 0.1 + 4 * SLICE_SECONDS * (killed + frozen)
-    waited = spent - trained  # choosing, waiting for the database, and being begun are work as well
+    # lacks beyond is the bound of the heartbeat, two slices. A driver's death ends its workers.
+    ended = counts["killed"] + counts["frozen"] + WORKERS * (counts["drivers_killed"] + counts["machines_lost"])
+    for offer in (nodes_of.OFFER.platform, *nodes_of.MACHINES):
+        work = sum(each.trained(offer) for each in nodes)
+        charged = total(r.consumed for r in results if r.offer["platform"] == offer).seconds
+        uncounted += max(0.0, work - charged - 0.1 - 4 * SLICE_SECONDS * ended)
+        spent, trained = spent + charged, trained + work
     most = WORK_SECONDS + NODES * (OVERSHOOT_SECONDS + HEARTBEAT_SECONDS) + died * HEARTBEAT_SECONDS
     return {
         "results": len(results),
         "complete": sum(recipes.values()),
         "interrupted": died,
-        "killed": killed,
-        "frozen": frozen,
+        **counts,
         "lost": sum(status == "complete" and recipe not in recipes for recipe, status in noted),
         "twice": sum(count - 1 for count in recipes.values()),
         "left_running": sum(r.status == "running" for r in results),
-        "left_in_files": sum(len(list(each.folder.glob("unwritten/*.json"))) for each in nodes),
+        "left_in_files": sum(len(list(each.folder.rglob("unwritten/*.json"))) for each in nodes),
         "trained_seconds": round(trained, 2),
         "spent_seconds": round(spent, 2),
-        "uncounted_seconds": round(max(0.0, trained - spent - slack), 2),
-        "beside_training_seconds": round(waited, 2),
+        "uncounted_seconds": round(uncounted, 2),
+        # Choosing, waiting for the database, and being begun are work as well.
+        "beside_training_seconds": round(spent - trained, 2),
         "checkpoints_by_run": sorted(Counter(r.run_id for r in results if r.status == "complete").values()),
         "runs_started": len(started(results)),
         "passed": (spent > most) if bounded else len(started(results)) > TRIALS,
         "budget_seconds": WORK_SECONDS if bounded else None,
-        "reasons": sorted({(each.folder / "reason.txt").read_text() for each in nodes if (each.folder / "reason.txt").exists()}),
+        "reasons": sorted({reason for each in nodes for reason in each.reasons}),
     }
 
 
@@ -416,18 +283,27 @@ def rounds(numbers: Any, options: Any, folder: Path) -> Any:
     """Rows of rounds."""
     from workbench.testing import tiny_model
 
-    context = multiprocessing.get_context("forkserver")
-    context.set_forkserver_preload(["preloaded"])
+    multiprocessing.get_context("forkserver").set_forkserver_preload(["preloaded"])
     model = tiny_model(folder / "model")
     paths = os.pathsep.join(filter(None, sys.path))
     with (
         mock.patch.dict(os.environ, {"PYTHONPATH": paths, "OMP_NUM_THREADS": "1"}),  # three nodes share this machine
         server(max_connections=30, log_min_messages="panic") as database,
+        contextlib.ExitStack() as stack,
     ):
+
+        @functools.cache
+        def cluster() -> Any:
+            made = stack.enter_context(ray_cluster.cluster())
+            made.machines = {}
+            for name in nodes_of.MACHINES:
+                nodes_of.add_machine(made, name)
+            return made
+
         disk = Disk(database)
         try:
             for number in numbers:
-                yield round_of(number, folder, model, database, disk, options)
+                yield round_of(number, folder, model, database, disk, cluster, options)
         finally:
             with contextlib.suppress(psycopg2.Error):  # a round that failed has left its database
                 told(database, "postgres", "DROP TABLESPACE IF EXISTS small")
@@ -464,7 +340,8 @@ def main() -> None:
         for row in rounds(range(chosen.first, chosen.first + chosen.rounds), chosen, chosen.keep or Path(name)):
             rows.append(row)
             print(json.dumps(row), file=sys.stderr, flush=True)
-    summed = ("results", "complete", "interrupted", "killed", "frozen", "lost", "twice", "left_running", "left_in_files", "stuck")
+    faults = ("killed", "frozen", "drivers_killed", "machines_lost")
+    summed = ("results", "complete", "interrupted", *faults, "lost", "twice", "left_running", "left_in_files", "stuck")
     summary = {
         "rounds": len(rows),
         "that_hold": sum(row["holds"] for row in rows),

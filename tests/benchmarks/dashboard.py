@@ -30,7 +30,8 @@ from typing import Any
 sys.path.insert(0, str(Path(__file__).parents[1]))
 
 import made
-from test_dashboard_browser import CHROMIUM, free_port, wait_for
+from servers import free_port
+from test_dashboard_browser import CHROMIUM, wait_for
 
 from workbench import figures
 from workbench.front.objectives import View

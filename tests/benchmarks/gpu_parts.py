@@ -566,34 +566,39 @@ def repeated(place: Place, size: Size) -> dict[str, Any]:
 def choices(place: Place, size: Size) -> dict[str, Any]:
     """Seconds a step in float32, in bfloat16, compiled, and with an optimiser's state in 8 bits; after how many steps compiling has
     paid for itself; and what the loop itself finds about compiling where a sweep has a hundred thousand such steps ahead."""
-    from workbench.training import compiling
-
     found: dict[str, Any] = {}
     recipes = {
         "encoder, full": reader(place, size, full(learning_rate=1e-4)),
         "encoder, lora": reader(place, size, lora(1e-3)),
         "decoder, lora": writer(place, size, lora(1e-4)),
     }
-    with mock.patch.multiple(compiling, DEVICES={size.where}, BACKEND=size.backend):
-        for name, recipe in recipes.items():
-            own: dict[str, Any] = {}
-            with contained(own, "verdict"):  # first: it is to pay for all that is compiled
-                own["verdict"] = _verdict(dataclasses.replace(recipe, precision="bfloat16"), size)
-            for way, more, change in (
-                ("float32", {"precision": "float32"}, None),
-                ("bfloat16", {"precision": "bfloat16"}, None),
-                ("compiled", {"precision": "bfloat16"}, _compiled),
-                ("8-bit moments", {"precision": "bfloat16"}, _eight_bits),
-            ):
-                with contained(own, way):  # what one way lacks, the others may have
-                    own[way] = _steps(dataclasses.replace(recipe, **more), size, change)
-                place.so_far({**found, name: own})
-            if (verdict := own["verdict"]) and verdict.get("compiled_seconds") is not None:
-                gain = verdict["plain_seconds"] - verdict["compiled_seconds"]
-                own["steps_until_compiling_pays"] = verdict["cost_seconds"] / gain if gain > 0 else None
-            found[name] = own
-            place.so_far(found)
+    for name, recipe in recipes.items():
+        found[name] = ways(recipe, size, lambda own, name=name: place.so_far({**found, name: own}))
+        place.so_far(found)
     return found
+
+
+def ways(recipe: Recipe, size: Size, so_far: Callable[[dict[str, Any]], object] = lambda own: None) -> dict[str, Any]:
+    """What `choices` finds of one recipe."""
+    from workbench.training import compiling
+
+    own: dict[str, Any] = {}
+    with mock.patch.multiple(compiling, DEVICES={size.where}, BACKEND=size.backend):
+        with contained(own, "verdict"):  # first: it is to pay for all that is compiled
+            own["verdict"] = _verdict(dataclasses.replace(recipe, precision="bfloat16"), size)
+        for way, more, change in (
+            ("float32", {"precision": "float32"}, None),
+            ("bfloat16", {"precision": "bfloat16"}, None),
+            ("compiled", {"precision": "bfloat16"}, _compiled),
+            ("8-bit moments", {"precision": "bfloat16"}, _eight_bits),
+        ):
+            with contained(own, way):  # what one way lacks, the others may have
+                own[way] = _steps(dataclasses.replace(recipe, **more), size, change)
+            so_far(own)
+    if (verdict := own["verdict"]) and verdict.get("compiled_seconds") is not None:
+        gain = verdict["plain_seconds"] - verdict["compiled_seconds"]
+        own["steps_until_compiling_pays"] = verdict["cost_seconds"] / gain if gain > 0 else None
+    return own
 
 
 def _compiled(of: Any) -> None:

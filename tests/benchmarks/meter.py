@@ -184,21 +184,25 @@ def against_instant_power(meter: Meter, seconds: float, where: str = "cuda", siz
     samples: list[tuple[float, float]] = []
     stop = threading.Event()
 
+    def look() -> None:
+        with contextlib.suppress(pynvml.NVMLError):  # a slice of a card has no power of its own
+            samples.append((time.perf_counter(), _watts(handle)))
+
     def watch() -> None:
-        while not stop.is_set():
-            with contextlib.suppress(pynvml.NVMLError):  # a slice of a card has no power of its own
-                samples.append((time.perf_counter(), _watts(handle)))
-            stop.wait(0.02)
+        while not stop.wait(0.02):
+            look()
 
     load = _load(seconds + 2, 0.05, where, size)
     _start(load)
     time.sleep(min(1.0, seconds))
     thread = threading.Thread(target=watch)
     with meter.window() as window:
+        look()  # at both ends, however late the thread is
         thread.start()
         time.sleep(seconds)
         stop.set()
         thread.join()
+        look()
     load.communicate()
     joules = sum((b[0] - a[0]) * (a[1] + b[1]) / 2 for a, b in itertools.pairwise(samples))
     measured = window.usage.devices[0]

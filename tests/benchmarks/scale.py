@@ -30,6 +30,7 @@ from typing import Any
 
 sys.path.insert(0, str(Path(__file__).parents[1]))
 
+import psutil
 import sqlalchemy
 from servers import Server, made_on, server
 
@@ -48,6 +49,8 @@ from workbench.usage import Usage
 OFFER = prices.find("local")
 EPOCHS = (0.5, 1.0, 2.0, 4.0)
 OTHERS_A_SECOND = 16  # as `workbench.sweep.current_work` reads
+MOST_READ = 100_000
+"""Of more results not all are read: what that takes grows with their number, and a million would need the memory of a server."""
 
 
 def study(model: str) -> Study:
@@ -210,12 +213,12 @@ def quantiles(times: list[float]) -> dict[str, float] | None:
 def fill(of: Study, database: Server, most: int) -> None:
     """Results up to so many, written by the server itself from one that a worker wrote."""
     ledger = Ledger.open(of, database.url)
-    if not ledger.leading():
+    if not ledger.results():
         settings: dict[str, Value] = {"task.train": 32, "method": "full", "full.learning_rate": 2e-3}
         lease = ledger.lease(of, stub(of, settings, 4.0))
         assert lease is not None
         ledger.finish(lease, complete(lease.result, random.Random(0), 1.0), of, OFFER)
-    one = next(ledger.parts())[0]
+    one = ledger.results()[0]
     engine, study_id = ledger._storage.engine, ledger._study_id
     with engine.begin() as connection:
         have = connection.execute(sqlalchemy.text("SELECT count(*) FROM trials WHERE study_id = :s"), {"s": study_id}).scalar_one()
@@ -245,19 +248,24 @@ def fill(of: Study, database: Server, most: int) -> None:
         connection.exec_driver_sql("ANALYZE")
 
 
+def read(of: Study, database: Server) -> dict[str, Any]:
+    """What reading all results takes one who has read none."""
+    ledger = Ledger.find(of.name, database.url, read_only=True)
+    before, began = psutil.Process().memory_info().rss, time.perf_counter()
+    results = ledger.results()
+    seconds, size = time.perf_counter() - began, psutil.Process().memory_info().rss - before
+    return {
+        "read_all_seconds": round(seconds, 2),
+        "kib_each": round(size / len(results) / 1024, 1),
+    }
+
+
 def growth(held: int, of: Study, database: Server) -> dict[str, Any]:
     """What a ledger with so many results takes: of a worker that has read them, and of a reader that has not."""
     began = time.perf_counter()
     fill(of, database, held)
     filled = time.perf_counter() - began
-    reader = Ledger.find(of.name, database.url, read_only=True)
-    began = time.perf_counter()
-    front = reader.leading()
-    prefiltered = time.perf_counter() - began
-    began, count, most = time.perf_counter(), 0, 0
-    for part in reader.parts():
-        count, most = count + len(part), max(most, len(part))
-    streamed = time.perf_counter() - began
+    all_of_it = read(of, database) if held <= MOST_READ else {}
     ledger = Ledger.find(of.name, database.url)
     # As a worker that has read all of it: a million Results need not lie in memory to time the next one.
     ledger._seen = ledger._asked(sqlalchemy.text("SELECT max(trial_id) FROM trials"))[0][0]
@@ -280,11 +288,7 @@ def growth(held: int, of: Study, database: Server) -> dict[str, Any]:
     return {
         "held": held,
         **{f"{name}_seconds": quantiles(times) for name, times in took.items()},
-        "front_by_sql_seconds": round(prefiltered, 2),
-        "front_candidates": len(front),
-        "read_in_parts_seconds": round(streamed, 1),
-        "results_read": count,
-        "largest_part": most,
+        **all_of_it,
         "filled_in_seconds": round(filled, 1),
     }
 
@@ -304,14 +308,14 @@ def table_of(record: dict[str, Any]) -> str:
         lines.append(
             f"| {each['workers']} | {each['results_per_second']:.2f} | {times} | {100 * each['lost_share_of_a_minute']:.1f} % |"
         )
-    lines += [
-        "",
-        "| results held | a write, ms | a lease, ms | what is new, ms | the front by its values, s | all by parts, s |",
-        "|---|---|---|---|---|---|",
-    ]
+    read = {"all, s": "read_all_seconds", "KiB each": "kib_each"}
+    read = {title: name for title, name in read.items() if any(name in each for each in record["growth"])}
+    heads = ["results held", "a write, ms", "a lease, ms", "what is new, ms", *read]
+    lines += ["", f"| {' | '.join(heads)} |", "|---" * len(heads) + "|"]
     for each in record["growth"]:
-        times = " | ".join(ms(each[f"{name}_seconds"]) for name in ("write", "lease", "read_what_is_new"))
-        lines.append(f"| {each['held']:,} | {times} | {each['front_by_sql_seconds']:.1f} | {each['read_in_parts_seconds']:.0f} |")
+        times = [ms(each[f"{name}_seconds"]) for name in ("write", "lease", "read_what_is_new")]
+        cells = [f"{each['held']:,}", *times, *(f"{each[name]:.1f}" if name in each else "–" for name in read.values())]
+        lines.append(f"| {' | '.join(cells)} |")
     return "\n".join(lines)
 
 

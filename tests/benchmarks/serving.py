@@ -29,8 +29,11 @@ from importlib import metadata
 from pathlib import Path
 from typing import Any, NamedTuple
 
+sys.path.insert(0, str(Path(__file__).parents[1]))
+
 import psutil
 from safetensors.torch import save_file
+from servers import free_port
 
 from workbench import Recipe, peft, prices
 from workbench.serving import bundle, packaging, registry, server
@@ -129,12 +132,6 @@ def naive(of: Made) -> Iterator[tuple[int, subprocess.Popen[bytes]]]:
     finally:
         process.terminate()
         process.wait()
-
-
-def free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
 
 
 def answers(port: int) -> bool:

@@ -64,7 +64,7 @@ import click
 from workbench.cli import terminal
 from workbench.cli.options import Variable
 from workbench.data import cache
-from workbench.errors import WorkbenchError, did_you_mean
+from workbench.errors import EnvironmentFault, WorkbenchError, did_you_mean, is_out_of_memory
 
 if TYPE_CHECKING:
     from click.shell_completion import CompletionItem
@@ -210,6 +210,11 @@ def main() -> NoReturn:
         code = _fail(
             f"{error.strerror}: {error.filename or 'a file'}. Free space or choose a folder you may write to, and run it again.", 4
         )
+    except Exception as error:
+        if not is_out_of_memory(error):
+            raise
+        told = str(error).strip().splitlines() or [type(error).__name__]
+        code = _fail(f"memory ran out ({told[0].rstrip('.')}). Free some, or use a device with more.", EnvironmentFault.exit_code)
     # Without standalone mode click returns what the command
     # returned, or the code of an early exit such as that of --help.
     sys.exit(code if isinstance(code, int) else 0)

@@ -129,7 +129,8 @@ def confirm_front(asked: TrainingOptions, seeds: int, limits: Limits) -> NoRetur
         return None if likely is None else likely.seconds.value
 
     with setup.notebook() as notebook, setup.measured.meter, Progress(setup.view, setup.budget, ahead) as progress:
-        outcome = work(setup.job(notebook, progress), setup.view, seeds)
+        job = setup.job(notebook, progress, devices=_devices(plan.results, setup.view))
+        outcome = work(job, setup.view, seeds)
     made = _made(plan.whole, outcome.results)
     count = f" {made} of {len(plan.whole)} checkpoints with new seeds are made." if plan.whole else ""
     messages.print(f"\nThe confirmation ended: {outcome.reason}.{count}")
@@ -147,11 +148,18 @@ def _opened(asked: TrainingOptions, limits: Limits) -> Setup:
     ledger = Ledger.find(asked.loaded.name, url_of(asked), path=asked.study, study=asked.loaded)
     results = ledger.results()
     # Before the meter is opened: a study without a front is told so at once.
-    if not pareto_front(results, View.of(ledger.description, offer, label_usd)):
+    view = View.of(ledger.description, offer, label_usd)
+    if not pareto_front(results, view):
         outdated = outdated_text(results)
         told = f" {outdated}" if outdated else ""
         raise UsageError(f"{ledger.name} has no finished run to confirm.{told} Run `workbench sweep {asked.study}` first.")
-    return Setup(asked, offer, label_usd, Measured.of(asked.loaded, offer), ledger, limits)
+    measured = Measured.of(asked.loaded, offer, _devices(results, view))
+    return Setup(asked, offer, label_usd, measured, ledger, limits)
+
+
+def _devices(results: Sequence[Result], view: View) -> int:
+    """How many GPUs hold a run together: as many as held the member of the front that was held by most."""
+    return max((r.devices for r in pareto_front(results, view)), default=1)
 
 
 def _planned(setup: Setup, seeds: int) -> _Plan:

@@ -13,21 +13,19 @@ from workbench.cli.forecasting import UNBOUNDED_RUNS, most_runs
 from workbench.cli.options import Whole
 from workbench.cli.workers import together, visible
 from workbench.errors import EnvironmentFault
-from workbench.front.bounds import seconds_left
+from workbench.front.budgets import seconds_left
 from workbench.meter import Meter
 from workbench.result import by_run, originals
+from workbench.settings import AUTO
 from workbench.sweep import Autoscaler, LocalLauncher, most_on, on_processors
 
 if TYPE_CHECKING:
     from workbench.cli.setup import Setup
     from workbench.forecast import Typical
 
-AUTO = "auto"
-"""As many workers as the machine's devices are worth."""
-
 
 class Workers(Whole):
-    """A number of workers, or `auto`."""
+    """A number of workers, or of devices that hold a run together; or `auto`."""
 
     def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
         """Return the number, or the word. Raises BadParameter."""

@@ -26,7 +26,7 @@ from workbench.space import Uniform
 if TYPE_CHECKING:
     from workbench.estimate import Estimate
     from workbench.forecast import CostForecast, Typical
-    from workbench.front.bounds import Bound
+    from workbench.front.budgets import BudgetUse
     from workbench.result import Result
     from workbench.study import Study
 
@@ -75,7 +75,7 @@ def expectation(taken: CostForecast | None, runs: int, offer: Offer, *, more: bo
     return f"{count} {verb} forecast to take {banded(taken.seconds, duration, basis=False)} and {usd}{where}, {basis_of(taken)}."
 
 
-def budget_text(taken: CostForecast | None, runs: int, bounds: Sequence[Bound]) -> str:
+def budget_text(taken: CostForecast | None, runs: int, bounds: Sequence[BudgetUse]) -> str:
     """Say that a budget ends a sweep before so many runs; empty where none does, or that is unknown.
 
     Args:

@@ -32,6 +32,7 @@ from workbench.sweep.forgetting import (
     files_with,
     held,
     parents_of,
+    shared_parents_of,
     shared_weights_of,
     texts_of,
     unknown,
@@ -94,7 +95,7 @@ def forget(asked: ForgetOptions) -> None:
     if not found and not results:
         raise UsageError(f"no example of {asked.study} is meant by that, and it has no results. Look at `workbench data`.")
     folder, shared = Path.cwd() / ".workbench" / study.name, shared_states(asked.states, study.name)
-    there = shared_weights_of(shared, used) if shared else []
+    there = [*shared_weights_of(shared, used), *shared_parents_of(shared, study, results, wanted)] if shared else []
     with reading():
         parents, needed = parents_of(study, results, wanted)
         holders = [*map(str, needed), *map(str, files_with(texts_of(study, wanted), _files(asked.study, study)))]

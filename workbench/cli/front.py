@@ -242,7 +242,7 @@ def explain_costs(results: Sequence[Result], view: View) -> None:
     """Say what dollars and seconds are where they are not as measured: carried over to the view's machine, or contended."""
     if text := contended_text(results):
         messages.print(text, style="dim", markup=False)
-    found = [each for r in results if (each := carried(r, view.offer)) is not None]
+    found = [each for r in results for part in r.parts if (each := carried(part, view.offer_for(part))) is not None]
     for note in sorted({each.note for each in found if each.basis == "scaled"}):
         text = f"Scaled: no run was made on {view.offer.name}; US$ and time are carried over {note}."
         messages.print(text, style="dim", markup=False)

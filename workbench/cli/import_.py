@@ -10,7 +10,7 @@ from workbench.cli.printing import messages, say_next, waiting
 from workbench.cli.shared_options import storage_option
 from workbench.cli.studies import ledger_url
 from workbench.imports import peft_comparison
-from workbench.ledger import Ledger
+from workbench.ledger import ImportedLedger
 
 
 @click.command("import")
@@ -27,7 +27,7 @@ def import_(source: str, folder: Path, name: str, platform: str | None, storage:
     """
     with waiting(f"Reading {folder} …"):
         found = peft_comparison.read(folder, name=name, platform=platform)
-        ledger = Ledger.open_imported(found.name, found.description, ledger_url(storage))
+        ledger = ImportedLedger.open_imported(found.name, found.description, ledger_url(storage))
         new = ledger.add(found.results)
     complete = sum(r.status == "complete" for r in found.results)
     messages.print(

@@ -22,6 +22,7 @@ from workbench.quantities import many
 from workbench.result import Result
 from workbench.study import Recipe, Study, load
 from workbench.sweep import to_label
+from workbench.sweep.answered import CHANGED
 
 FILE = click.Path(dir_okay=False, path_type=Path)
 
@@ -121,6 +122,7 @@ def _take(study: str, loaded: Study, texts: Sequence[answers.Waiting], file: Pat
         f"There are {many(total, 'label')} to train on now, and the new ones come last: train= may be up to {total}.",
         markup=False,
     )
+    messages.print(CHANGED.format(study=study), style="yellow", markup=False)
     say_next(f"add {total} to the numbers of train= in {study}, then `workbench sweep {study}`")
 
 

@@ -25,6 +25,7 @@ from workbench.serving import evidence
 from workbench.serving.evidence import Evidence
 from workbench.study import load
 from workbench.sweep import recipe_of
+from workbench.training import shared_parents
 
 if TYPE_CHECKING:
     from workbench.front.serving import Form
@@ -115,7 +116,12 @@ def member_of(asked: MemberOptions) -> Member:
         points = Points.of(results, view_of(ledger.description, asked.platform, asked.label_usd))
     result = _chosen(asked, ledger, results, points)
     recipe = recipe_of(study, result)
+    if result.devices > 1:
+        text = f"{result.devices} GPUs held it together when it was trained: here the memory of one device has to hold all of it."
+        messages.print(text, style="yellow", markup=False)
     weights = _weights(asked, study, recipe, result, points.found)
+    if (shared := shared_states(asked.states, study.name)) is not None:  # what it starts from may be there alone, too
+        click.get_current_context().with_resource(shared_parents.sharing(shared, None, messages.print))
     return Member(study, ledger, result, recipe, weights, evidence.of(result, recipe, points, ledger.name))
 
 

@@ -11,7 +11,7 @@ from rich.live import Live
 from rich.text import Text
 
 from workbench.cli.printing import messages
-from workbench.front.bounds import seconds_left
+from workbench.front.budgets import seconds_left
 from workbench.front.members import pareto_front
 from workbench.front.objectives import View
 from workbench.quantities import count, duration, many

@@ -152,6 +152,12 @@ def _beside(ledger: Ledger, storage: str | None, wanted: str) -> list[str]:
     return [other.name for other in others if find_run(other.results(running=True), wanted)]
 
 
+def _machines_text(r: Result) -> str:
+    """Write how long each machine worked on a point, from cold, where it was made on several."""
+    parts = r.parts if r.elsewhere else ()
+    return ", ".join(f"{part.offer.get('name', 'an unknown offer')} ({duration(part.cold.seconds)})" for part in parts)
+
+
 def _work_text(r: Result) -> str:
     """Write the tokens and FLOPs of the training, and their rates."""
     train = r.usage.get("train")
@@ -232,6 +238,7 @@ def _facts(segments: list[Result], view: View, mlflow_run: str | None) -> dict[s
         "left off": f"the front: of other inputs ({changes(last.outdated)})" if last.outdated else "",
         "test split": ", ".join(f"{name} {plain_score(score)}" for name, score in last.test_scores.get(last.recipe_id, {}).items()),
         "tuned numbers": f"{last.trainable_parameters:,}" if last.trainable_parameters else "",
+        "made on": _machines_text(last),
         "work": _work_text(last),
         "efficiency": efficiency_text(segments, kept_calibration()),
         "compiled": _compiling_text(last),

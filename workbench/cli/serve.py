@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import signal
-import sys
 import tempfile
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -115,16 +114,16 @@ def serve(asked: ServeOptions) -> None:
                 if each.log is not None:
                     text = f"Each request gets a line in {each.log}, which `workbench watch {each.name}` reads."
                     messages.print(text, style="dim", markup=False)
-            code = page.process.wait()
+            if code := page.process.wait():
+                how = f"by signal {-code}" if code < 0 else f"with exit code {code}"
+                raise EnvironmentFault(f"the server has ended by itself, {how}. Start it again; above is what it has said.")
         except KeyboardInterrupt:
             page.process.terminate()
             page.process.wait()
-            code = 0
         finally:
             if page.process.poll() is None:
                 page.process.kill()
                 page.process.wait()
-    sys.exit(code)
 
 
 def _check(asked: ServeOptions) -> None:

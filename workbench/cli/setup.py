@@ -130,10 +130,10 @@ class Measured:
     before: Usage = field(default_factory=Usage)
 
     @classmethod
-    def of(cls, study: Study, offer: Offer) -> Measured:
-        """Measure from now on. Raises Refused where the offer does not price this machine."""
+    def of(cls, study: Study, offer: Offer, devices: int = 1) -> Measured:
+        """Measure so many GPUs from now on. Raises Refused where the offer does not price this machine."""
         # The meter comes first: loading data and models is part of what a sweep costs.
-        meter = training_meter()
+        meter = training_meter(devices)
         holder = meter.hold(name=study.name)
         measured = cls(meter, holder, holder.window())
         check_offer(offer, meter)

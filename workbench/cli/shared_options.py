@@ -25,8 +25,11 @@ def tracking_option(command: F) -> F:
 
 
 def states_option(command: F) -> F:
-    """Declare `--states ADDRESS`: where machines find each other's states and weights."""
-    text = "Where machines share states and weights: s3://bucket/folder, file:///shared/folder, … [default: each keeps its own]"
+    """Declare `--states ADDRESS`: where machines find each other's states, weights and models to start from."""
+    text = (
+        "Where machines share states, weights and models that others start from: s3://bucket/folder, file:///shared/folder, … "
+        "[default: each keeps its own]"
+    )
     return setting("--states", metavar="ADDRESS", help=text)(command)
 
 

@@ -7,6 +7,7 @@ import socket
 import sys
 from collections.abc import Callable
 from dataclasses import dataclass, replace
+from functools import cached_property
 from typing import TYPE_CHECKING, Any, NoReturn, TypeVar
 
 import click
@@ -14,7 +15,7 @@ import click
 from workbench import forecast, search
 from workbench.cli import complete, workers
 from workbench.cli.confirm import SEEDS, confirm_front
-from workbench.cli.crew import AUTO, Crew, Workers, runs_to_come
+from workbench.cli.crew import Crew, Workers, runs_to_come
 from workbench.cli.forecasting import UNBOUNDED_RUNS, budget_text, expectation, forecaster_of, most_runs, warn_if_busy
 from workbench.cli.notebook import end_notebook
 from workbench.cli.options import COUNT, POSITIVE, SHARE, Whole, gathered, placed, setting
@@ -33,14 +34,14 @@ from workbench.cli.setup import (
 )
 from workbench.cli.spending import ask, show_outcome
 from workbench.errors import UsageError
-from workbench.front.bounds import bounds
+from workbench.front.budgets import budget_uses
 from workbench.front.members import pareto_front
 from workbench.front.objectives import View
 from workbench.ledger import Ledger
 from workbench.prices import Prices
 from workbench.quantities import dollars
 from workbench.result import by_run, labels_bought, originals
-from workbench.settings import stated
+from workbench.settings import AUTO, stated
 from workbench.sweep import RayLauncher, Unwritten, check_data, graded_by, provenance
 from workbench.sweep import sweep as work
 
@@ -67,7 +68,7 @@ class SweepOptions(TrainingOptions):
         confirm_seeds: New seeds then.
         stop_below: Least growth that the next US$ is expected to buy; None is no bound.
         workers: Processes that work at once; `auto`: as many as the machine's devices are worth.
-        devices: GPUs that hold a run together.
+        devices: GPUs that hold a run together, or `auto`; None: what the study says.
         ray: The address of a cluster of Ray's that they work on; None: they work on this machine.
         log_samples: Examples that are put on record with each checkpoint.
         seed: Of the search.
@@ -80,7 +81,7 @@ class SweepOptions(TrainingOptions):
     confirm_seeds: int
     stop_below: float | None
     workers: int | str
-    devices: int
+    devices: int | str | None
     ray: str | None
     log_samples: int
     seed: int
@@ -91,9 +92,19 @@ class SweepOptions(TrainingOptions):
         trials = stated("trials", self.trials, self.loaded)
         return replace(super().limits(), trials=trials, max_labels=self.max_labels, stop_below=self.stop_below)
 
+    @cached_property
+    def together(self) -> int:
+        """How many GPUs hold a run together."""
+        asked = stated("devices", self.devices, self.loaded)
+        if asked != AUTO:
+            return int(asked)
+        if not workers.visible():  # without a GPU nothing is too large for one
+            return 1
+        return forecast.typical(forecaster_of(self.loaded, self.storage)).devices or 1
+
     def work(self) -> dict[str, Any]:
         """How runs are made, as fields of a job."""
-        return {"devices": self.devices, "log_samples": self.log_samples}
+        return {"devices": self.together, "log_samples": self.log_samples}
 
     def check(self, offer: Offer, label_usd: float) -> None:
         """Raise UsageError where the sampler cannot search this space, or cannot end as it is told
@@ -114,7 +125,7 @@ def sweep_options(command: F) -> F:
     """Declare the options of `SweepOptions`, for `sweep` and for its workers, which are started
     with the same words.
     """
-    count, whole = Whole(min=1), Whole(min=0)
+    whole = Whole(min=0)
     declared = (
         study_argument,
         setting("--trials", type=COUNT, help="Runs in all, those of earlier starts included. [default: the study's]"),
@@ -152,11 +163,10 @@ def sweep_options(command: F) -> F:
         ),
         setting(
             "--devices",
-            type=count,
-            default=1,
-            show_default=True,
+            type=Workers(min=1),
             metavar="K",
-            help="GPUs that hold each run's model together, for one larger than a GPU; without GPUs as many processes.",
+            help="GPUs that hold each run's model together, for one larger than a GPU: a number, or auto, by the forecast of its "
+            "memory; without GPUs as many processes. [default: the study's]",
         ),
         setting(
             "--log-samples",
@@ -220,7 +230,7 @@ def opened(
     """
     # Before anything is opened: a sampler that cannot search the space leaves no trace.
     asked.check(offer, label_usd)
-    measured = Measured.of(asked.loaded, offer)
+    measured = Measured.of(asked.loaded, offer, asked.together)
     first()
     ledger = Ledger.open(asked.loaded, url_of(asked), patience)
     whole = asked.limits()
@@ -303,13 +313,13 @@ def _tell_and_ask(setup: Setup, asked: SweepOptions) -> None:
     results = setup.ledger.results()
     made, runs = len(by_run(originals(results))), runs_to_come(setup)
     run = forecast.typical(setup.forecaster)
-    if run.devices is not None and run.devices > asked.devices:
+    if run.devices is not None and run.devices > asked.together:
         text = f"A run is forecast to need the memory of {run.devices} of these GPUs: --devices {run.devices} has them hold it."
         messages.print(text, style="yellow", markup=False)
     labels = max(labels_bought(results).values(), default=0)
     terms = forecast.Terms(Prices(setup.offer, setup.label_usd), same_machine=True)
     taken = forecast.of_runs(run, runs, terms, starts=1, labels_bought=labels)
-    budgets = bounds(setup.budget.spent(results), dataclasses.asdict(setup.limits))
+    budgets = budget_uses(setup.budget.spent(results), dataclasses.asdict(setup.limits))
     if made < (most_runs(setup.study, setup.limits.trials) or UNBOUNDED_RUNS):
         told = (expectation(taken, runs, setup.offer, more=made > 0), budget_text(taken, runs, budgets))
         messages.print(" ".join(filter(None, told)), markup=False)
@@ -326,7 +336,7 @@ def _worked(setup: Setup, asked: SweepOptions) -> tuple[Outcome, int]:
     _tell_and_ask(setup, asked)
     sweep_id, code = workers.new_sweep(), 0
     with setup.notebook(sweep_id) as notebook, setup.measured.meter, Progress(setup.view, setup.budget) as progress:
-        crew = Crew(asked.workers, asked.devices, setup)
+        crew = Crew(asked.workers, asked.together, setup)
         job = setup.job(notebook, progress, **asked.work(), workers=crew.count, sweep=sweep_id)
         if crew.alone and asked.ray is None:
             outcome = work(job, sampler=asked.sampler, seed=asked.seed)
@@ -363,8 +373,8 @@ def launcher_of(asked: SweepOptions, setup: Setup, crew: Crew) -> tuple[Launcher
     if asked.ray is None:
         local = crew.launcher()
         return local, crew.autoscaler(local) if crew.grows else None
-    if asked.devices > 1:
-        raise UsageError("--devices is for the GPUs of one machine, and --ray places each worker on one. Leave one of them out.")
+    if asked.together > 1:
+        raise UsageError("--devices, or the devices= of a study, is for the GPUs of one machine; --ray has each worker use one.")
     needed = forecast.typical(setup.forecaster).peak_memory_bytes if not setup.measured.meter.devices else None
     launcher = RayLauncher(asked.ray, round(needed or 0), lambda text: messages.print(text, style="yellow", markup=False))
     others = sorted(launcher.hosts() - {socket.gethostname()})

@@ -15,10 +15,12 @@ from workbench.report import in_use
 from workbench.watching import feedback, history
 from workbench.watching.overview import Overview, offer_of, overview
 
+FILE = click.Path(exists=True, dir_okay=False, path_type=Path)
+
 
 @click.command()
 @click.argument("name", required=False)
-@click.option("--log", type=click.Path(dir_okay=False, path_type=Path), metavar="FILE", help="Another log than that of NAME.")
+@click.option("--log", type=FILE, metavar="FILE", help="Another log than that of NAME.")
 @setting("--platform", metavar="NAME", shell_complete=complete.platforms, help="Offer that prices it. [default: the study's]")
 @json_option
 def watch(name: str | None, log: Path | None, platform: str | None, as_json: bool) -> None:

@@ -101,7 +101,7 @@ def _joined(setup: Setup, asked: WorkerOptions, sweep_id: str) -> tuple[Outcome,
     rate = dollars(float(setup.offer.usd_per_hour))
     messages.print(f"{'Beginning' if begins else 'Joining'} the sweep; this machine is {setup.offer.name}, at {rate} an hour.")
     with setup.notebook(sweep_id) as notebook, setup.measured.meter, Progress(setup.view, setup.budget) as progress:
-        crew = Crew(asked.workers, asked.devices, setup)
+        crew = Crew(asked.workers, asked.together, setup)
         launcher, autoscaler = (None, None) if crew.alone and asked.ray is None else launcher_of(asked, setup, crew)
         job = setup.job(notebook, progress, **asked.work(), workers=crew.count, sweep=sweep_id, joined=True)
         if begins:
@@ -135,7 +135,8 @@ def _supervised(asked: WorkerOptions) -> None:
     offer, label_usd = prices_of(asked)
     # It is begun in the middle of a sweep: as that it waits for a ledger that is away.
     patience = Patience(AWAY_SECONDS, lambda text: messages.print(text, style="yellow", markup=False))
-    setup = opened(asked, offer, label_usd, lambda: None, patience)
+    # Told as soon as its meter is open: until then the others are charged for the whole machine.
+    setup = opened(asked, offer, label_usd, lambda: tell(waiting=False), patience)
     noted = setup.ledger.description["limits"]
     if noted and asked.confirm_share is None:  # whoever keeps a share has said so in the same words
         setup.limits = asked.within(Limits(**noted))
@@ -149,7 +150,7 @@ def _supervised(asked: WorkerOptions) -> None:
             progress,
             before=orders.before,
             workers=orders.workers,
-            devices=asked.devices,
+            devices=asked.together,
             joined=True,
             standing=standing,
             log_samples=asked.log_samples,

@@ -81,7 +81,8 @@ def supervise(
     """
     orders = Orders(job.workers, sweep, job.before or Usage())
     supervisor = Supervisor(
-        worker_words(sys.argv[1:]),
+        # Told as a number: by a forecast of its own a worker might find another.
+        [*worker_words(sys.argv[1:]), "--devices", str(job.devices)],
         orders,
         launcher,
         job,

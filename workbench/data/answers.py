@@ -15,7 +15,7 @@ import io
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol, cast
 
 from workbench.data import cache, delimited, files, formats, forms, labelled, sources, tables, values
 from workbench.data.files import wrong
@@ -183,6 +183,48 @@ def add(data: str, new: Sequence[Mapping[str, str]]) -> Path:
     file = beside(data)
     cache.write(file, written([*given(data), *new]).encode())
     return file
+
+
+class TextAnswers(Protocol):
+    """A form of data whose examples people answer in text."""
+
+    def read(self, sources: Mapping[str, forms.Source], data: str) -> tuple[forms.Sides, tuple[str, ...]]:
+        """As `forms.Form.read`."""
+
+    def key(self, example: forms.Example) -> str:
+        """The text by which examples count as the same."""
+
+    def row(self, example: forms.Example) -> dict[str, str] | None:
+        """An answered example as a row of the answers; None where it has no place there."""
+
+
+def add_texts(data: str, form: TextAnswers, examples: Sequence[Mapping[str, Any]]) -> tuple[int, int]:
+    """Add answers in text to those that are kept beside a data set. What stands in the data or in their answers stays as it is.
+
+    Args:
+        data: A file or a folder.
+        form: How its rows are read.
+        examples: Answered examples.
+
+    Returns:
+        How many of them are new, and how many have no place there.
+
+    Raises:
+        DataError: The data cannot be read; and as `add`.
+    """
+    beside(data)
+    sides, _ = form.read(sources.of(data, cast(forms.Form, form)), data)
+    known = {form.key(example) for of_side in sides.values() for example in of_side}
+    new: dict[str, dict[str, str]] = {}
+    placeless = 0
+    for example in examples:
+        key, row = form.key({**example}), form.row({**example})
+        placeless += row is None
+        if row is not None and key not in known:
+            new.setdefault(key, row | {ID: hashlib.blake2b(key.encode(), digest_size=8).hexdigest()})
+    if new:
+        add(data, [*new.values()])
+    return len(new), placeless
 
 
 def beside(data: str) -> Path:

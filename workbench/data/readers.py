@@ -10,7 +10,7 @@ import functools
 import hashlib
 import json
 from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from types import ModuleType
 from typing import Any, ClassVar
@@ -18,6 +18,7 @@ from typing import Any, ClassVar
 from workbench.data import file_splits, files, pydocs, redaction, sources, values
 from workbench.data.files import wrong
 from workbench.data.forms import LATER, Example, Form, Sides, Source
+from workbench.data.tables import ANSWERS, answers_note, folded
 from workbench.errors import UsageError, did_you_mean
 
 COLUMNS = ("id", "question", "context", "answers", "answer", "answer_start", "is_impossible")
@@ -68,6 +69,7 @@ class _Questions(Form):
     suffixes: ClassVar[tuple[str, ...]] = files.SUFFIXES
     built_in: ClassVar[Mapping[str, ModuleType]] = {"pydocs": pydocs}
     questions: ClassVar[bool] = True
+    answerable: ClassVar[bool] = True
 
     def chosen(self, names: Sequence[str], file: str) -> Sequence[str]:
         known = [name for name in names if name in COLUMNS]
@@ -81,7 +83,25 @@ class _Questions(Form):
         return known
 
     def read(self, sources: Mapping[str, Source], data: str) -> tuple[Sides, tuple[str, ...]]:
-        return _split({side: list(_checked(source, self.redact)) for side, source in sources.items()}, data), ()
+        split = _split({side: list(_checked(of, self.redact)) for side, of in sources.items() if side != ANSWERS}, data)
+        if ANSWERS not in sources:
+            return split, ()
+        known = {self.key(example) for examples in split.values() for example in examples}
+        given = list(_checked(_marked(sources[ANSWERS]), self.redact))
+        kept = [{**example, LATER: number} for number, example in enumerate(given, 1) if self.key(example) not in known]
+        split["train"] += kept
+        return split, (answers_note(sources[ANSWERS], len(kept), len(given)),) if given else ()
+
+    def key(self, example: Example) -> str:
+        """The text by which examples count as the same."""
+        return _key(example["question"], example["context"])
+
+    def row(self, example: Example) -> dict[str, str] | None:
+        """An answered example as a row of the answers beside the data; None where its answer is no part of its context."""
+        answer = next(iter(example["answers"]["text"]), "")
+        if answer not in example["context"]:
+            return None
+        return {"question": example["question"], "context": example["context"], "answer": answer}
 
 
 QUESTIONS = _Questions()
@@ -143,6 +163,26 @@ def _checked(source: Source, redact: tuple[str, ...] = ()) -> Iterator[Example]:
                 f"{file}: {repeated} of its {number - before} questions stand in {source[0][0]} and the parts after it too: these "
                 "are alternatives, not parts. Leave one of them in the folder, or give the file itself."
             )
+
+
+def _key(question: str, context: str) -> str:
+    return json.dumps([folded(question), folded(context)])
+
+
+def _marked(source: Source) -> Source:
+    """Answers that people gave, in which the offsets are not counted, with the place of each in its context."""
+    return [(file, _with_offsets(file, rows)) for file, rows in source]
+
+
+def _with_offsets(file: str, rows: Iterable[tuple[str, Any]]) -> Iterator[tuple[str, Any]]:
+    for where, row in rows:
+        if missing := [name for name in ("question", "context", "answer") if name not in row]:
+            raise wrong(f"{file}, {where}: has no column {missing[0]!r}. Such a file has question, context and answer.")
+        at = row["context"].find(row["answer"])
+        if at < 0:
+            raise wrong(f"{file}, {where}: the answer {row['answer'][:60]!r} is no part of its context. Copy it from there.")
+        name = hashlib.blake2b(_key(row["question"], row["context"]).encode(), digest_size=8).hexdigest()
+        yield where, {**row, "id": name, "answer_start": at}
 
 
 def _example(row: Any, number: int, place: str) -> Example:

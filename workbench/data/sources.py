@@ -10,7 +10,7 @@ from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
-from workbench.data import cache, columnar, file_splits, files, formats, hub
+from workbench.data import cache, columnar, delimited, file_splits, files, formats, hub
 from workbench.data.files import reading, wrong
 from workbench.data.forms import BUILT_IN, Form, Source
 from workbench.errors import EnvironmentFault, UsageError, did_you_mean
@@ -52,7 +52,7 @@ def answers_of(path: Path) -> Path:
 def _from_disk(path: Path, form: Form) -> dict[str, Source]:
     found = _from_data(path, form)
     if form.answerable and path.name and (answers := answers_of(path)).is_file():
-        found["answers"] = [(str(answers), formats.rows(answers, form))]
+        found["answers"] = [(str(answers), delimited.rows(answers, ".csv", packed=False))]
     return found
 
 

@@ -143,9 +143,7 @@ class Table(Form):
             if self.key(example) not in known:
                 kept.append({**example, LATER: number})
         if examples:
-            left = len(examples) - len(kept)
-            more = f"; {left:,} more stand in the data, too" if left else ""
-            notes.append(f"{len(kept):,} answers of {source[0][0]} are trained on as well{more}.")
+            notes.append(answers_note(source, len(kept), len(examples)))
         return kept
 
     def without_personal(self, example: Example) -> Example:
@@ -223,6 +221,12 @@ class Table(Form):
                 yield f"{count:,} of {len(examples):,} {side} rows stand in {others}, too: left out of {side}."
             later |= {self.key(example) for example in kept}
             found[side] = kept
+
+
+def answers_note(source: Source, kept: int, given: int) -> str:
+    """What is told of the answers beside the data: how many are trained on, of how many."""
+    more = f"; {given - kept:,} more stand in the data, too" if given > kept else ""
+    return f"{kept:,} answers of {source[0][0]} are trained on as well{more}."
 
 
 def pick(names: Sequence[str], file: str, field: str, given: str | None, known: Sequence[str]) -> str:

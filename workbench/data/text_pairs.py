@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, ClassVar
 
 from workbench.data import values
 from workbench.data.files import wrong
@@ -37,6 +37,8 @@ class Conversations(Table):
         completion: Column of their answers; to be given together with `prompt`.
         group: Column of groups, by which scores are told apart; None: `group`, where there is one.
     """
+
+    answerable: ClassVar[bool] = True
 
     prompt: str | None = None
     completion: str | None = None
@@ -72,6 +74,13 @@ class Conversations(Table):
     def key(self, example: Example) -> str:
         # Without the answer: a prompt must not be learned on one side and asked on another.
         return json.dumps([(turn["role"], folded(turn["content"])) for turn in example["messages"][:-1]])
+
+    def row(self, example: Example) -> dict[str, str] | None:
+        """An answered example as a row of the answers beside the data; None of a conversation, for which a row has no place."""
+        asked, *others = example["messages"]
+        if asked["role"] != "user" or [turn["role"] for turn in others] != ["assistant"]:
+            return None
+        return {self.prompt or "prompt": asked["content"], self.completion or "completion": others[0]["content"]}
 
 
 @dataclass(frozen=True)

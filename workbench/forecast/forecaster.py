@@ -21,7 +21,7 @@ from workbench.quantities import many
 from workbench.result import Result
 from workbench.study import Recipe, Study
 from workbench.training import memory as activations
-from workbench.training import parent_store
+from workbench.training import shared_parents
 from workbench.training.batches import widest
 from workbench.usage import Work, total
 
@@ -152,7 +152,7 @@ class Forecaster:
             between_seconds=between,
             spent_energy_j=self._energy(spent),
         )
-        return found.sharing(0.0) if recipe.parents and all(map(parent_store.is_at_hand, recipe.parents)) else found
+        return found.sharing(0.0) if recipe.parents and all(map(shared_parents.is_within_reach, recipe.parents)) else found
 
     def _formula(self, amounts: Mapping[str, float]) -> Guess:
         """Guess seconds by the constants, assumed or calibrated; 0 where the speed of the machine
@@ -245,20 +245,22 @@ class Forecaster:
         self._between = _between(here)
 
     def _timings(self, recipe: Recipe, result: Result) -> list[tuple[Timing, Guess]]:
-        amounts = self.work.of_steps(recipe, result.step)
+        own = result.parts[0]  # what other machines did of it says nothing of this one
+        steps = own.usage["train"].work.steps if result.elsewhere and "train" in own.usage else result.step
+        amounts = self.work.of_steps(recipe, steps)
         expected = result.step * recipe.batch_size * self.work.data_of(recipe).tokens
         if result.tokens and expected:  # the run's own tokens rather than those of a sample
             amounts["train"]["flops"] *= result.tokens / expected
         timings = []
         for phase, of_phase in amounts.items():
-            if phase in result.usage:
+            if phase in own.usage:
                 guess, of = self._formula(of_phase), _of_phase(phase, recipe)
                 for correction in self._corrections:
                     # Measured against what the calibration said already, not against the bare
                     # formula.
                     guess = correction.apply(guess, phase, of.architecture, of.method.name)
                 # Without what other programs caused: a forecast is of the machine alone.
-                timing = Timing(phase, of.architecture, of.method.name, of_phase, result.undisturbed[phase].seconds)
+                timing = Timing(phase, of.architecture, of.method.name, of_phase, own.undisturbed[phase].seconds)
                 timings.append((timing, guess))
         return timings
 
@@ -292,7 +294,7 @@ def _work(phase: str, amounts: Mapping[str, float], steps: int, *, known: bool) 
 
 def _watts(results: Sequence[Result], machine: Machine) -> Estimate | None:
     """Mean power of these Results by the meter, else by the machine's own account."""
-    metered = [(cold.energy_j, cold.seconds, dict(cold.sources)) for cold in (r.alone for r in results) if cold.energy_j]
+    metered = [(cold.energy_j, cold.seconds, dict(cold.sources)) for cold in (r.parts[0].alone for r in results) if cold.energy_j]
     if metered and (seconds := sum(s for _, s, _ in metered)) > 0:
         guessed = any("estimated" in source for _, _, sources in metered for source in sources.values())
         note = "watts of earlier runs, which the meter estimated" if guessed else "watts of earlier runs"

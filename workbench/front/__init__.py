@@ -9,7 +9,7 @@ from the modules:
     confirmed    what new seeds say of points, and the front as it stands then
     points       all points of a study at one view, worked out once
     serving      what predictions of a point cost, and break-even with a rival
-    bounds       the budgets of a sweep, what is spent of each, and at what rate
+    budgets      the budgets of a sweep, what is spent of each, and at what rate
     trajectory   the front and the spend after each Result
     curves       the score of each run at its checkpoints, and whether it still rises
     importance   how much each setting changes the score and the cost, and how sure that is

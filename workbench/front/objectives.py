@@ -11,7 +11,7 @@ from dataclasses import dataclass, field, replace
 from typing import Any
 
 from workbench import prices
-from workbench.estimate import Estimate
+from workbench.estimate import Estimate, total
 from workbench.prices import Offer
 from workbench.result import COSTS, Result, costs, spent_usd
 
@@ -89,9 +89,11 @@ class View:
     def estimate(self, result: Result, name: str) -> Estimate | None:
         """Return one cost of a point with its band, in the unit that its name says; None where it is unknown."""
         if not COSTS[name].pays_compute or not (self.billed or self.adopted):
-            return costs.estimate(result, name, self.offer_for(result), self.label_usd)
-        offer = self.offer_for(result)
-        compute = self._billed(result) if self.billed else costs.estimate(result, "usd_compute", offer, self.label_usd)
+            return costs.estimate(result, name, self.offer, self.label_usd, own=self.own)
+        if self.billed:
+            compute = self._billed(result)
+        else:
+            compute = costs.estimate(result, "usd_compute", self.offer, self.label_usd, own=self.own)
         if compute is not None and self.adopted:
             compute = None if self.sweep_usd is None else compute + Estimate.exact(self.sweep_usd / self.adopted)
         labels = Estimate.exact(COSTS[name].of_labels(result.labels, self.label_usd) or 0.0)
@@ -107,14 +109,18 @@ class View:
             return None if found is None else found.value
         # Not by `estimate`: this is asked of every point of every table and figure, and
         # `costs.cost` prices a point on the machine it ran on without making a band.
-        return costs.cost(result, name, self.offer_for(result), self.label_usd)
+        return costs.cost(result, name, self.offer, self.label_usd, own=self.own)
 
     def offer_for(self, result: Result) -> Offer:
         """The offer that prices a Result: the view's, or that of its own machine."""
-        return (result.paid if self.own and not costs.same_machine(result, self.offer) else None) or self.offer
+        return costs.offer_for(result, self.offer, own=self.own)
 
     def _billed(self, result: Result) -> Estimate | None:
-        """Return the US$ of compute as the platform bills them, with their band."""
+        """Return the US$ of compute as the platform bills them, with their band; with `own` a rental of each machine."""
+        return total(self._billed_for(part) for part in (result.parts if self.own else (result,)))
+
+    def _billed_for(self, result: Result) -> Estimate | None:
+        """Return the US$ of one rental."""
         offer = self.offer_for(result)
         seconds, joules = (costs.estimate(result, each, offer, self.label_usd) for each in ("seconds", "energy_j"))
         if seconds is None:

@@ -17,6 +17,7 @@ A trial that FAILed without a Result is a lease that was given back unused.
     create            how a study comes into a storage: whole or not at all
     faults            a database's own errors, said as ours
     forgetting        takes samples of an example out of all Results
+    imported          Results that others published
     inputs            which Results are of inputs that have changed since
     leases            a worker's right to make one Result, and its heartbeat
     ledger            opens a study's ledger; leases and Results are written into it
@@ -31,6 +32,7 @@ A trial that FAILed without a Result is a lease that was given back unused.
 from workbench.ledger import store
 from workbench.ledger.address import default_url
 from workbench.ledger.faults import shown
+from workbench.ledger.imported import ImportedLedger
 from workbench.ledger.leases import HEARTBEAT_SECONDS, SILENCE_SECONDS, Lease, alive, new_token
 from workbench.ledger.ledger import Ledger
 from workbench.ledger.patience import AWAY_SECONDS, Away, Patience
@@ -41,6 +43,7 @@ __all__ = [
     "AWAY_SECONDS",
     "Away",
     "HEARTBEAT_SECONDS",
+    "ImportedLedger",
     "Lease",
     "Ledger",
     "Patience",

@@ -7,14 +7,12 @@ import functools
 import itertools
 import json
 import time
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import replace
-from typing import TYPE_CHECKING, Any
 
-from workbench import prices
 from workbench.errors import EnvironmentFault, UsageError, did_you_mean
 from workbench.ledger import leases, statements, trials
-from workbench.ledger.create import RESULT, create, finished, foreign_text, others, own, studies, take_over
+from workbench.ledger.create import RESULT, create, foreign_text, others, own, studies, take_over
 from workbench.ledger.faults import mapped, shown
 from workbench.ledger.inputs import Judge
 from workbench.ledger.leases import HEARTBEAT_SECONDS, Lease, new_token
@@ -27,9 +25,6 @@ from workbench.prices import Offer
 from workbench.result import Cause, Result
 from workbench.study import Study
 from workbench.usage import Usage, add_phases, total
-
-if TYPE_CHECKING:
-    from optuna.trial import FrozenTrial
 
 
 class Ledger(ReadableLedger):
@@ -66,30 +61,6 @@ class Ledger(ReadableLedger):
                 return cls(storage, own(storage, study.name, url), study.name, patience, Judge(study))
 
         patience = patience or Patience(OPENING_SECONDS)
-        return patience.tried(opened)
-
-    @classmethod
-    def open_imported(cls, name: str, description: Mapping[str, Any], url: str) -> Ledger:
-        """The ledger of Results that others published, made if it is not there yet. No file is behind it: it cannot be swept.
-
-        Args:
-            name: Its full name in the store: a stem, a dash and a digest, as that of a study.
-            description: Noted when it is made: `question`, `maximize`, `minimize`, `label_usd`, `platform`, `reference`.
-            url: The database.
-
-        Raises:
-            UsageError: Another program's study has its name there.
-            EnvironmentFault: The storage cannot be opened or written; `Away` where that may pass.
-        """
-
-        def opened() -> Ledger:
-            storage = open_storage(url, create=True)
-            with mapped(url):
-                if name not in studies(storage):
-                    create(storage, name, {"path": None, **description, "created": time.time(), "schema": 1})
-                return cls(storage, own(storage, name, url), name, patience)
-
-        patience = Patience(OPENING_SECONDS)
         return patience.tried(opened)
 
     @classmethod
@@ -259,25 +230,6 @@ class Ledger(ReadableLedger):
         attempts = self._tried(lambda: self._made_by(token, 0)) if token else []
         return Lease(attempts[0][0], replace(result, number=attempts[0][1]), token=str(token)) if attempts else None
 
-    def add(self, results: Sequence[Result]) -> list[Result]:
-        """Write Results that others finished, each a run of its own, into a ledger of `open_imported`.
-
-        A run that it holds already is left out, so that the same import twice adds nothing.
-
-        Returns:
-            Those that are new, as they were written.
-        """
-        with self._alone():  # or two imports add the same
-            run_ids = {r.run_id for r in self.results()}
-            new = {r.run_id: r for r in results if r.run_id not in run_ids}
-            description = self.description
-            objectives = trials.Objectives(description["maximize"], tuple(description["minimize"]))
-            offer = prices.find(description["platform"])
-            for result in new.values():
-                trial = finished(result, objectives, offer)
-                self._imported(trial, new_token())
-            return [r for r in self.results() if r.run_id in new]
-
     def reconcile(self, study: Study, offer: Offer) -> list[Result]:
         """Put right what dead workers left: finish what was half written, and mark the rest interrupted with its spend.
 
@@ -330,22 +282,6 @@ class Ledger(ReadableLedger):
             f"another program has put other trials into {self.name} in {shown(self._url)}: {text} "
             "Take them out of the store, or name another with --storage."
         )
-
-    def _imported(self, template: FrozenTrial, token: str) -> None:
-        """Write a trial like the template."""
-        template.user_attrs[TOKEN] = token
-
-        def make() -> tuple[int, int]:
-            try:
-                self._storage.create_new_trial(self._study_id, template)
-            except ValueError as error:  # Optuna compares distributions with those of the trials before
-                raise self._mixed(str(error)) from error
-            (mine, *more) = self._made_by(token, 0)
-            for trial_id, _ in more:  # Optuna itself repeats a call that may have succeeded: one too many was made
-                self._drop(trial_id)
-            return mine
-
-        self._made(make, token, 0)
 
     def _made(self, make: Callable[[], tuple[int, int]], token: str, after: int, *, is_new: bool = True) -> tuple[int, int]:
         """Id and number of the trial that `make` makes, once for this token, however often the answer was lost.

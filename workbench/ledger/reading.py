@@ -10,7 +10,6 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, Self
 
-from workbench import pareto
 from workbench.errors import EnvironmentFault
 from workbench.ledger import leases, trials
 from workbench.ledger.create import RESULT, STUDY
@@ -138,52 +137,6 @@ class ReadableLedger(NotedStudy):
                 seen = max(seen, trial_id)
         self._seen, self._running, self._held = seen, [lease.trial for lease, _ in held], held
         return held
-
-    def parts(self) -> Iterator[list[Result]]:
-        """All finished Results in the order of their trials, some thousands at a time, for who does not want a million in memory.
-
-        They are as they were written: which of them are to be tried again, or outdated, `results` alone says.
-        """
-        import sqlalchemy as sql
-
-        query = sql.text(
-            "SELECT t.trial_id, t.number, a.value_json FROM trials t JOIN trial_user_attributes a ON a.trial_id = t.trial_id "
-            "WHERE t.study_id = :study AND t.trial_id > :after AND t.state <> 'RUNNING' AND a.key = :result "
-            "ORDER BY t.trial_id LIMIT :most"
-        )
-        after = 0
-        while rows := self._asked(query, study=self._study_id, result=RESULT, most=MOST_ROWS, after=after):
-            yield self._results_of([(number, text) for _, number, text in rows])
-            after = rows[-1][0]
-
-    def leading(self) -> list[Result]:
-        """The finished Results that no other dominates by the values that they were stored with: the front at the study's first
-        prices, and a moment's work where reading all of a million Results takes minutes.
-
-        The database gives the values alone, and then these Results.
-        """
-        import sqlalchemy as sql
-
-        values = sql.text(
-            "SELECT t.trial_id, v.objective, v.value FROM trials t JOIN trial_values v ON v.trial_id = t.trial_id "
-            "WHERE t.study_id = :study AND t.state = 'COMPLETE' ORDER BY t.trial_id, v.objective"
-        )
-        points: dict[int, list[float]] = {}
-        for trial_id, objective, value in self._asked(values, study=self._study_id):
-            points.setdefault(trial_id, []).append(value if objective else -value)  # the first one is maximised
-        ids = list(points)
-        kept = [ids[i] for i in pareto.front(list(points.values()))]
-        query = sql.text(
-            "SELECT t.number, a.value_json FROM trials t JOIN trial_user_attributes a ON a.trial_id = t.trial_id "
-            "WHERE t.trial_id IN :ids AND a.key = :result ORDER BY t.trial_id"
-        ).bindparams(sql.bindparam("ids", expanding=True))
-        return self._results_of(self._asked(query, ids=kept, result=RESULT))
-
-    def _results_of(self, rows: Sequence[Any]) -> list[Result]:
-        """Results from their numbers and texts; those of other programs are left out."""
-        with mapped(self._url), _no_collector():
-            records = [(number, json.loads(text)) for number, text in rows]
-            return [self._result_of(number, record) for number, record in records if trials.is_result(record)]
 
     def _result_of(self, number: int, record: Mapping[str, Any]) -> Result:
         result = self._parsed(Result.from_json, record, number)

@@ -36,11 +36,15 @@ def number_gpus_as_nvml() -> None:
     os.environ.setdefault("CUDA_DEVICE_ORDER", "PCI_BUS_ID")
 
 
-def training_meter() -> Meter:
-    """A meter of the one GPU that trains, which is CUDA's first visible one, and of this host's processors.
+def training_meter(devices: int = 1) -> Meter:
+    """A meter of the GPUs that train, which are CUDA's first visible ones, and of this host's processors.
 
     Call it before CUDA is used: it has CUDA number the GPUs as NVML does.
+
+    Args:
+        devices: How many of them there are, >= 1: a run is billed for no others.
     """
     number_gpus_as_nvml()
-    first = os.environ.get("CUDA_VISIBLE_DEVICES", "0").split(",")[0]
-    return Meter(environ={"CUDA_VISIBLE_DEVICES": first})
+    visible = os.environ.get("CUDA_VISIBLE_DEVICES")
+    names = [str(i) for i in range(devices)] if visible is None else visible.split(",")
+    return Meter(environ={"CUDA_VISIBLE_DEVICES": ",".join(names[:devices])})

@@ -8,10 +8,11 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
+from workbench import estimate
 from workbench.estimate import Estimate
 from workbench.prices.datasheets import SMALL_STEP_SHARE, Gpu, gpu, same_gpu
 from workbench.prices.offers import Offer, usd
-from workbench.usage import Usage, total
+from workbench.usage import Usage, add_phases, total
 
 COMPUTING = ("pretrain", "train", "evaluate")
 """Phases that another device makes shorter or longer. Loading, data, checkpoints and waiting stay as they were."""
@@ -59,6 +60,18 @@ class Carried:
         """
         held = total(self.phases.values()).gpu_seconds
         return None if held is None or not self.seconds.value else self.seconds * (held / self.seconds.value)
+
+    def __add__(self, other: Carried) -> Carried:
+        """Both, one after the other on that machine: of what is unknown in one of them the sum is unknown, too."""
+        seconds = self.seconds + other.seconds
+        return Carried(
+            phases=add_phases(self.phases, other.phases),
+            seconds=seconds,
+            usd=estimate.total((self.usd, other.usd)),
+            energy_j=estimate.total((self.energy_j, other.energy_j)),
+            basis=seconds.basis,
+            note=seconds.note,
+        )
 
 
 def carry(

@@ -17,7 +17,7 @@ def peak_share(result: Result) -> float | None:
 
     The FLOPs of tokens count, those of padding do not. The peak is that of the precision in which the recipe trains.
     """
-    train = result.undisturbed.get("train")
+    train = result.parts[0].undisturbed.get("train")  # its own machine's part: another one has another peak
     gpu = prices.gpu(result.device) if result.device else None
     # `undisturbed` leaves out the time that other programs
     # took: the share is that of this training alone.

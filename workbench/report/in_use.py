@@ -16,7 +16,13 @@ from workbench.watching import alarms, drift
 from workbench.watching.overview import Model, Overview
 from workbench.watching.shadow import Agreement
 
-_WHAT = {"length": "the length of rows", "class": "the share of classes", "confidence": "the confidence", "words": "the words"}
+_WHAT = {
+    "length": "the length of rows",
+    "class": "the share of classes",
+    "confidence": "the confidence",
+    "words": "the words",
+    "embeddings": "the embeddings",
+}
 
 
 def use_rows(found: Overview) -> list[dict[str, Any]]:
@@ -70,7 +76,7 @@ def _drift_texts(model: Model) -> list[str]:
         what = ", ".join(_WHAT[each.what].removeprefix("the ") for each in model.drifts)
         return [f"No drift in the last {rows:,} rows: {what} are as on the dev set."]
     return [
-        f"Drift: {_WHAT[each.what]} in the last {many(each.rows, 'row')} is not as on the dev set "
+        f"Drift against the dev set: {_WHAT[each.what]} in the last {many(each.rows, 'row')} "
         f"({each.measure} {each.value:.2f}, above {each.threshold:.2f})."
         for each in moved
     ]
@@ -105,7 +111,7 @@ def _alarm_rule(model: Model) -> str:
     """How alarms are raised, with their rate of false ones and their delay."""
     rule = (
         f"Alarms are set so that of a hundred unchanged streams of {alarms.HORIZON:,} rows one raises a false one. "
-        f"In 19 of 20 cases a share that doubles is noticed"
+        f"In 19 of 20 cases a share that doubles from now on is noticed"
     )
     common = sorted(model.watched.usual.items(), key=lambda item: -item[1])
     told = [

@@ -11,6 +11,7 @@ efficiency      how much of what a machine could have computed became finished w
 outdated        what is said of Results whose inputs have changed since
 sharing         what is said of workers that share a device
 recorded_offer  an offer as a Result keeps it, and back
+usage_parts     what of a point's cost was consumed on which machine
 """
 
 from workbench.result.causes import Cause
@@ -40,6 +41,7 @@ from workbench.result.spending import (
     spending,
     spent_usd,
 )
+from workbench.result.usage_parts import UsagePart
 
 __all__ = [
     "AGAIN",
@@ -51,6 +53,7 @@ __all__ = [
     "Labels",
     "Result",
     "Spending",
+    "UsagePart",
     "again",
     "by_run",
     "carried",

@@ -5,12 +5,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+import functools
+import operator
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import NamedTuple, Protocol
 
 from workbench import carbon, prices
-from workbench.estimate import Estimate
+from workbench.estimate import Estimate, total
 from workbench.prices import Carried, Offer
 from workbench.quantities import count, dollars, duration, many, number
 from workbench.result.record import Result
@@ -264,34 +266,57 @@ MINIMIZABLE = tuple(name for name, cost in COSTS.items() if cost.reference)
 """Names of the costs that a study can minimise."""
 
 
-def cost(result: Result, name: str, offer: Offer, label_usd: float) -> float | None:
+def cost(result: Result, name: str, offer: Offer, label_usd: float, *, own: bool = False) -> float | None:
     """Return the value of `estimate`: one of `COSTS` for a point from cold; None where it is
     unknown.
     """
     asked = COSTS[name]
-    if asked.pays_compute and result.usage and same_machine(result, offer):  # by far the most frequent question, without a band
-        compute, of_labels = prices.usd(result.alone, offer), asked.of_labels(result.labels, label_usd)
-        return compute if compute is None or of_labels is None else compute + of_labels
-    found = estimate(result, name, offer, label_usd)
+    if asked.pays_compute and result.usage and not result.elsewhere:  # by far the most frequent question, without a band
+        at = offer_for(result, offer, own=own)
+        if same_machine(result, at):
+            compute, of_labels = prices.usd(result.alone, at), asked.of_labels(result.labels, label_usd)
+            return compute if compute is None or of_labels is None else compute + of_labels
+    found = estimate(result, name, offer, label_usd, own=own)
     return None if found is None else found.value
 
 
-def estimate(result: Result, name: str, offer: Offer, label_usd: float) -> Estimate | None:
+def estimate(result: Result, name: str, offer: Offer, label_usd: float, *, own: bool = False) -> Estimate | None:
     """Return one of `COSTS` for a point from cold, with its band.
 
     Seconds, joules and dollars are as measured where the offer is the machine it ran on, or has the
     same GPU; elsewhere they are carried over by stated ratios (`workbench.prices.carry`), and the
     basis says `scaled`. Where others used the machine meanwhile they are what the point would have
-    taken without them, by estimate, and the basis says `contended`.
+    taken without them, by estimate, and the basis says `contended`. What was consumed on several
+    machines is priced part by part.
+
+    Args:
+        result: The point.
+        name: Of the cost.
+        offer: The priced machine.
+        label_usd: Price of one labelled example in US$.
+        own: Whether what was consumed on another machine than the offer's is priced as it was paid
+            there, and not carried over.
 
     Returns:
         The number, or None where it was not measured, or cannot be carried over to the offer's
         device.
     """
     asked = COSTS[name]
-    # Labels need no machine: their cost is known where nothing can be carried over.
-    there = carried(result, offer) if asked.of_compute else None
-    return asked.of(there, result.labels, offer, label_usd)
+    of_labels = asked.of_labels(result.labels, label_usd)
+    if asked.of_compute is None:  # labels need no machine: their cost is known where nothing can be carried over
+        return None if of_labels is None else Estimate.exact(of_labels)
+    each = []
+    for part in result.parts:
+        at = offer_for(part, offer, own=own)
+        there = carried(part, at)
+        each.append(None if there is None else asked.of_compute(there, at))
+    compute = total(each)
+    return compute if compute is None or of_labels is None else compute + Estimate.exact(of_labels)
+
+
+def offer_for(result: Result, offer: Offer, *, own: bool) -> Offer:
+    """The offer that prices a Result: this one, or with `own` that of its own machine."""
+    return (result.paid if own and not same_machine(result, offer) else None) or offer
 
 
 def carried(result: Result, offer: Offer) -> Carried | None:
@@ -304,8 +329,17 @@ def carried(result: Result, offer: Offer) -> Carried | None:
     if offer not in known:
         # Worked out once for each offer: a view asks for it a dozen times a point.
         same, contended = same_machine(result, offer), bool(result.contended)
-        known[offer] = prices.carry(result.usage, result.device, offer, same_machine=same, contended=contended)
+        if result.elsewhere:
+            known[offer] = _together([carried(part, offer) for part in result.parts])
+        else:
+            known[offer] = prices.carry(result.usage, result.device, offer, same_machine=same, contended=contended)
     return known[offer]
+
+
+def _together(parts: Sequence[Carried | None]) -> Carried | None:
+    """What several machines took, carried over to one; None where that is not known of one of them."""
+    found = [part for part in parts if part is not None]
+    return functools.reduce(operator.add, found) if len(found) == len(parts) else None
 
 
 @dataclass(frozen=True)

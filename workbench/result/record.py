@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
@@ -12,6 +13,7 @@ from workbench.result.causes import Cause
 from workbench.result.legacy import upgraded
 from workbench.result.model_names import model_name
 from workbench.result.recorded_offer import recorded_offer
+from workbench.result.usage_parts import UsagePart, rest
 from workbench.space import Value
 from workbench.usage import Usage, total
 
@@ -38,6 +40,8 @@ class Result:
         scores: The task's scores and `dev_loss`; empty unless complete.
         usage: The cold cost by phase: what this checkpoint alone would have consumed from nothing.
             It has its own single evaluation and no earlier one, and shared things in full.
+        elsewhere: What of `usage` was consumed on machines of other offers than `offer`; empty where one machine has made all of
+            it.
         spent: What was really consumed since the run's previous Result, by phase.
         labels: Distinct labelled examples whose labels reached the loss, those of what it started from included.
         bought: Of each label that was paid for its example's place in the task's pool, where a
@@ -83,6 +87,7 @@ class Result:
     reason: str = ""
     scores: Mapping[str, float] = field(default_factory=dict)
     usage: Mapping[str, Usage] = field(default_factory=dict)
+    elsewhere: Sequence[UsagePart] = ()
     spent: Mapping[str, Usage] = field(default_factory=dict)
     labels: int = 0
     bought: Sequence[int] = field(default_factory=list)
@@ -134,6 +139,11 @@ class Result:
         gpus = self.provenance.get("device", {}).get("gpus") or ()
         return str(gpus[0]["name"]) if gpus else None
 
+    @property
+    def devices(self) -> int:
+        """How many GPUs held its model together."""
+        return int(self.provenance.get("devices", 1))
+
     @cached_property
     def cold(self) -> Usage:
         """The cold cost of the point, all phases together."""
@@ -175,6 +185,17 @@ class Result:
         return recorded_offer(self.offer)
 
     @cached_property
+    def parts(self) -> tuple[Result, ...]:
+        """The cost of the point by the machine that it was consumed on: Results that hold only that, its own machine's first.
+        Itself alone where one machine has made all of it.
+        """
+        if not self.elsewhere:
+            return (self,)
+        own = replace(self, usage=rest(self.usage, self.elsewhere), elsewhere=())
+        others = (replace(own, usage=part.usage, offer=part.offer, provenance={"device": _device(part)}) for part in self.elsewhere)
+        return (own, *others)
+
+    @cached_property
     def _carried(self) -> dict[Offer, Carried | None]:
         """What `carried` has worked out, by offer: a view asks for it a dozen times a point."""
         return {}
@@ -189,18 +210,19 @@ class Result:
 
         With `compact`, as ledgers keep it: what all windows say of their sources is said once, under `sources`.
         """
-        apart = ("usage", "spent", "number", *_SEEN)
+        apart = ("usage", "elsewhere", "spent", "number", *_SEEN)
         record = {name: getattr(self, name) for name in self.__dataclass_fields__ if name not in apart}
         phases = {name: {p: u.to_json() for p, u in getattr(self, name).items()} for name in ("usage", "spent")}
+        elsewhere = [part.to_json() for part in self.elsewhere]
         if compact:
             # Most windows of a record name the same meters: said once, ten thousand Results read
             # quicker.
-            windows = [window for by_phase in phases.values() for window in by_phase.values()]
+            windows = [w for of in (*phases.values(), *(part["usage"] for part in elsewhere)) for w in of.values()]
             shared = set.intersection(*(set(w["sources"].items()) for w in windows)) if windows else set()
             for window in windows:
                 window["sources"] = {name: text for name, text in window["sources"].items() if (name, text) not in shared}
             record["sources"] = dict(sorted(shared))
-        return {"schema": SCHEMA} | record | phases
+        return {"schema": SCHEMA} | record | phases | ({"elsewhere": elsewhere} if elsewhere else {})
 
     @classmethod
     def from_json(cls, record: Mapping[str, Any]) -> Result:
@@ -209,11 +231,25 @@ class Result:
         record = upgraded(record)
         known = {name: record[name] for name in cls.__dataclass_fields__ if name in record and name not in _SEEN}
         known["cause"] = None if record["cause"] is None else Cause(record["cause"])
-        shared = record.get("sources", {})
-        for name in ("usage", "spent"):
-            windows = record.get(name, {})
-            known[name] = {p: Usage.from_json({**u, "sources": {**shared, **u.get("sources", {})}}) for p, u in windows.items()}
+        shared = _same(tuple(record.get("sources", {}).items()))
+
+        def windows(of: Mapping[str, Any]) -> dict[str, Usage]:
+            return {phase: Usage.from_json(usage, shared) for phase, usage in of.items()}
+
+        known |= {name: windows(record.get(name, {})) for name in ("usage", "spent")}
+        parts = record.get("elsewhere", ())
+        known["elsewhere"] = tuple(UsagePart(part["offer"], part["device"], windows(part["usage"])) for part in parts)
         return cls(**known)
+
+
+@functools.lru_cache(maxsize=256)
+def _same(sources: tuple[tuple[str, str], ...]) -> Mapping[str, str]:
+    """One mapping for all records that say the same: of a hundred thousand in memory each would hold its own."""
+    return dict(sources)
+
+
+def _device(part: UsagePart) -> dict[str, Any]:
+    return {} if part.device is None else {"gpus": [{"name": part.device}]}
 
 
 _SEEN = ("retry", "outdated")

@@ -9,8 +9,9 @@ registry, and the server that answers requests.
     regrading  a model as others will load it, graded on the dev set once more
     requests   what a request may be, and the rows in it
     asgi       a request and an answer, as ASGI has them
-    router     several models behind one address
-    app        MLflow's scoring server behind the checks of a request
+    router     the front: who may ask, what a request may be, and which model each row is for
+    backend    a model behind it: its queue, its batches, its log
+    app        MLflow's scoring server of each model, behind that front
     batching   requests that wait are answered together
     log        a line for each request: latency, tokens, classes, scores
     metering   a line, every few seconds, of what the server has consumed

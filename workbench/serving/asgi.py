@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import json
 from collections.abc import Awaitable, Callable, MutableMapping
 from typing import Any, NamedTuple
 
@@ -27,6 +28,11 @@ class Answer(NamedTuple):
 
     status: int
     body: bytes
+
+
+def error(status: int, text: str) -> Answer:
+    """An answer that says what is wrong."""
+    return Answer(status, json.dumps({"error": text}).encode())
 
 
 def header(scope: Message, name: bytes) -> bytes:
@@ -68,8 +74,8 @@ async def body(scope: Message, receive: Receive, limits: Limits) -> bytes:
     return bytes(held)
 
 
-async def called(app: Asgi, scope: Message, content: bytes) -> tuple[Answer, list[tuple[bytes, bytes]]]:
-    """The answer of another ASGI application to a body, and its head.
+async def called(app: Asgi, scope: Message, content: bytes) -> Answer:
+    """The answer of another ASGI application to a body.
 
     Args:
         app: The application.
@@ -77,7 +83,7 @@ async def called(app: Asgi, scope: Message, content: bytes) -> tuple[Answer, lis
         content: The body.
     """
     kept = [(name, value) for name, value in scope["headers"] if name != b"content-length"]
-    sent, status, head, parts = False, 500, list[tuple[bytes, bytes]](), bytearray()
+    sent, status, parts = False, 500, bytearray()
 
     async def receive() -> Message:
         nonlocal sent
@@ -90,12 +96,11 @@ async def called(app: Asgi, scope: Message, content: bytes) -> tuple[Answer, lis
         nonlocal status
         if message["type"] == "http.response.start":
             status = int(message["status"])
-            head.extend(message.get("headers", []))
         elif message["type"] == "http.response.body":
             parts.extend(message.get("body", b""))
 
     await app({**scope, "headers": [*kept, (b"content-length", str(len(content)).encode())]}, receive, send)
-    return Answer(status, bytes(parts)), head
+    return Answer(status, bytes(parts))
 
 
 async def answer(send: Send, given: Answer, request_id: str = "") -> None:

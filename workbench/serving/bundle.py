@@ -13,6 +13,7 @@ where the name says, and other ones are refused.
 
 from __future__ import annotations
 
+import ast
 import dataclasses
 import hashlib
 import json
@@ -84,6 +85,11 @@ def write(folder: Path, recipe: Recipe, weights: Path | None, study: Path | None
     if recipes.needs_study(recipe.task):
         if study is None:
             raise UsageError(f"{type(recipe.task).__name__} stands in a study file that is not known. Name the file.")
+        if beside := _imported_from_beside(study):
+            raise UsageError(
+                f"{study.name} imports {', '.join(beside)} from the folder beside it, which a deployed model would not have. Write "
+                f"what its {type(recipe.task).__name__} needs into the study's file."
+            )
         shutil.copyfile(study, folder / STUDY)
         files[STUDY] = _hash(folder / STUDY)
     # What a recipe started from is a model of its own now, whose files stay where they are.
@@ -109,22 +115,23 @@ def read(folder: Path) -> Bundle:
         EnvironmentFault: The base model here is another one.
     """
     record = _record(folder)
-    for name, known in record["files"].items():
-        path = folder / Path(name).name
-        if not path.is_file() or _hash(path) != known:
-            raise DataError(f"{path} is not the file that was deployed: it was changed or lost. Deploy the model again.")
+    _check(folder, record["files"])
     base = record["base"]
     if (found := fingerprints.content(base["model"])) != base["content"]:
         raise EnvironmentFault(
             f"the base model {base['model']!r} here is not the one that was tuned: its files hash to {found or 'nothing'}, and "
             f"those were {base['content'] or 'nothing'}. Bring those files back, or deploy the model again."
         )
-    made = recipes.decoded(record["recipe"], lambda: _module(folder / STUDY, record["files"]))
-    if not isinstance(made, Recipe):
-        raise DataError(f"{folder / RECORD} holds no recipe. Deploy the model again.")
     examples = json.loads((folder / EXAMPLES).read_text(encoding="utf-8")) if EXAMPLES in record["files"] else []
     weights = next((folder / name for name in (WEIGHTS, ONNX) if name in record["files"]), None)
-    return Bundle(made, weights, examples, record["evidence"])
+    return Bundle(_decoded(folder, record), weights, examples, record["evidence"])
+
+
+def recipe(folder: Path) -> Recipe:
+    """The recipe of a bundle: it can be asked about its task where the base model is not. Raises DataError as `read`."""
+    record = _record(folder)
+    _check(folder, {name: known for name, known in record["files"].items() if name == STUDY})
+    return _decoded(folder, record)
 
 
 def asked(folder: Path) -> dict[str, str]:
@@ -175,6 +182,18 @@ def _examples(recipe: Recipe) -> list[Any]:
     return [dict(each) for each in (train if recipe.method.choose == "nearest" else train[: recipe.method.shots])]
 
 
+def _imported_from_beside(study: Path) -> list[str]:
+    """The modules that a study's file imports from its own folder."""
+    found = set[str]()
+    for node in ast.walk(ast.parse(study.read_bytes())):
+        if isinstance(node, ast.Import):
+            found |= {alias.name.partition(".")[0] for alias in node.names}
+        elif isinstance(node, ast.ImportFrom) and node.module and not node.level:
+            found.add(node.module.partition(".")[0])
+    own = sorted(found - {"workbench"})
+    return [name for name in own if study.with_name(f"{name}.py").is_file() or (study.with_name(name) / "__init__.py").is_file()]
+
+
 def _record(folder: Path) -> dict[str, Any]:
     try:
         record = json.loads((folder / RECORD).read_text(encoding="utf-8"))
@@ -184,6 +203,21 @@ def _record(folder: Path) -> dict[str, Any]:
     if not known or record.get("schema") != SCHEMA:
         raise DataError(f"{folder / RECORD} is of a newer workbench: its schema is {record.get('schema')}. Install that one.")
     return dict(record)
+
+
+def _check(folder: Path, files: Mapping[str, str]) -> None:
+    """Raise DataError where one of these files is not the one that was deployed."""
+    for name, known in files.items():
+        path = folder / Path(name).name
+        if not path.is_file() or _hash(path) != known:
+            raise DataError(f"{path} is not the file that was deployed: it was changed or lost. Deploy the model again.")
+
+
+def _decoded(folder: Path, record: Mapping[str, Any]) -> Recipe:
+    made = recipes.decoded(record["recipe"], lambda: _module(folder / STUDY, record["files"]))
+    if not isinstance(made, Recipe):
+        raise DataError(f"{folder / RECORD} holds no recipe. Deploy the model again.")
+    return made
 
 
 def _module(path: Path, files: Mapping[str, str]) -> ModuleType:

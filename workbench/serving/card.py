@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from workbench.data import models
 from workbench.prices import JOULES_PER_KWH
-from workbench.quantities import dollars, duration, number
+from workbench.quantities import dollars, duration, many
 from workbench.serving.evidence import UNKNOWN, Evidence
 
 if TYPE_CHECKING:
@@ -35,7 +35,7 @@ def metadata(known: Evidence, made: Packaged) -> dict[str, Any]:
     What is unknown is left out.
     """
     found: dict[str, Any] = {
-        "license": None if known.licence_model == UNKNOWN else known.licence_model.lower(),
+        "license": None if known.licence_model == UNKNOWN else known.licence_model.lower().replace(" ", "-"),
         "base_model": known.model,
         "library_name": {"adapter": "peft", "merged": "transformers"}.get(made.form, "onnx"),
         "tags": ["workbench", known.method],
@@ -77,7 +77,7 @@ def _body(known: Evidence, made: Packaged, recipe: Recipe) -> str:
     return (
         f"# {known.method} on {known.model}\n\n"
         f"In this folder it is loaded by\n\n```python\n{loading(made.form, recipe)}\n```\n\n"
-        f"Made from {known.labels:,} labelled examples in {number(known.epochs)} epochs, trial {known.trial} of the study "
+        f"Made from {many(known.labels, 'labelled example')} in {many(known.epochs, 'epoch')}, trial {known.trial} of the study "
         f"`{known.study}`.\n\n| | |\n|---|---|\n{table}\n\n## Recipe\n\n```json\n{settings}\n```\n"
     )
 

@@ -59,7 +59,11 @@ class Deployed:
         return [plain(value) for value in self.predictions(rows)]
 
     def predictions(self, rows: Sequence[Mapping[str, Any]]) -> list[Any]:
-        """What the model says of rows, one prediction each, as the task grades them.
+        """What the model says of rows, one prediction each, as the task grades them. Raises as `predicted`."""
+        return self.predicted(rows).values
+
+    def predicted(self, rows: Sequence[Mapping[str, Any]]) -> training.Predictions:
+        """What the model says of rows, and what that took.
 
         Raises:
             DataError: A row cannot be asked; the text says which one and why.
@@ -73,8 +77,8 @@ class Deployed:
             except DataError as error:
                 raise DataError(f"row {number}: {error}") from None
         found = self._predictor(examples)
-        log.note(found.values, found.tokens, found.seconds, found.cpu_seconds)
-        return found.values
+        log.note(found)
+        return found
 
     def predict(self, data: pd.DataFrame, params: Mapping[str, Any] | None = None) -> list[Any]:
         """As `answers`, of a table, as MLflow asks.

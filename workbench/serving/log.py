@@ -2,31 +2,39 @@
 No text of a row or of an answer is in it unless asked for, and then redacted.
 
 Other lines have an `event`: `start` of a server, with what is known of its model; `usage`, what it has
-consumed since the one before; `words`, of `WORDS_ROWS` rows together how their words are distributed;
+consumed since the one before; `words` and `embeddings`, of `SPREAD_ROWS` rows together how they are distributed;
 `stop`. `workbench.watching.history` reads them.
 """
 
 from __future__ import annotations
 
 import contextvars
+import errno
 import json
+import logging
 import os
 import threading
 import time
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from workbench.data import redaction
 from workbench.tasks import request
 from workbench.watching import history, reference, traits
+from workbench.watching.reference import Reference
 
-WORDS_ROWS = 100
-"""Rows whose words are counted together: of one alone a short text could be guessed."""
+if TYPE_CHECKING:
+    from workbench.training import Predictions
+
+_logger = logging.getLogger("workbench.serving")
+
+SPREAD_ROWS = 100
+"""Rows whose words and embeddings are counted together: of one alone a short text could be guessed."""
 
 
 @dataclass
@@ -41,6 +49,7 @@ class Entry:
         scores: The probability that the model gives to each answer; None where it gives none.
         labels: The class that was answered; None where answers are no classes.
         row_tokens: Of `tokens` those of each row.
+        embeddings: Where each row lies for the model, as `training.Predictions` has it; None where that is not known.
     """
 
     id: str = field(default_factory=lambda: os.urandom(6).hex())
@@ -50,6 +59,7 @@ class Entry:
     scores: list[float | None] = field(default_factory=list)
     labels: list[str | None] = field(default_factory=list)
     row_tokens: Sequence[int] = ()
+    embeddings: np.ndarray | None = None
 
     def share(self, of: Entry, first: int, last: int) -> None:
         """Note a part of what several requests took together: of their time as much as of their tokens.
@@ -60,6 +70,7 @@ class Entry:
             last: The row behind its last one.
         """
         self.scores, self.labels, own = of.scores[first:last], of.labels[first:last], sum(of.row_tokens[first:last])
+        self.embeddings = None if of.embeddings is None else of.embeddings[first:last]
         part = own / max(1, sum(of.row_tokens))
         self.tokens = own
         self.model_seconds = None if of.model_seconds is None else of.model_seconds * part
@@ -70,21 +81,14 @@ CURRENT: contextvars.ContextVar[Entry | None] = contextvars.ContextVar("workbenc
 """The entry of the request that is being answered; its threads inherit it."""
 
 
-def note(values: Sequence[Any], tokens: Sequence[int], seconds: float, cpu_seconds: float) -> None:
-    """Note what a prediction was and took, where a request is being answered.
-
-    Args:
-        values: The predictions.
-        tokens: Tokens that were read and written for each of them.
-        seconds: Seconds that the model took.
-        cpu_seconds: CPU seconds meanwhile.
-    """
+def note(found: Predictions) -> None:
+    """Note what predictions were and took, where a request is being answered."""
     entry = CURRENT.get()
     if entry is not None:
-        entry.tokens, entry.model_seconds, entry.cpu_seconds = sum(tokens), seconds, cpu_seconds
-        entry.row_tokens = tokens
-        entry.scores = [traits.confidence(value) for value in values]
-        entry.labels = [traits.label(value) for value in values]
+        entry.tokens, entry.model_seconds, entry.cpu_seconds = sum(found.tokens), found.seconds, found.cpu_seconds
+        entry.row_tokens, entry.embeddings = found.tokens, found.embeddings
+        entry.scores = [traits.confidence(value) for value in found.values]
+        entry.labels = [traits.label(value) for value in found.values]
 
 
 MOST_BYTES = 32_000_000
@@ -95,14 +99,18 @@ MOST_BYTES = 32_000_000
 
 class Log:
     """A file of lines that grows, up to `MOST_BYTES`. Each is written whole, before its request is
-    answered: a server that is killed loses none of those.
+    answered: a server that is killed loses none of those. Lines are not synced to the disk one by one:
+    a machine that loses its power may lose the latest ones.
+
+    A line that cannot be written, as on a full disk, is lost, which the server's output tells once. Nobody goes
+    without an answer for it.
 
     Args:
         path: The file; None: nothing is kept.
         model: Of each line: the model's name, version and id.
         asked: What the task is asked with.
         inputs: Whether lines hold the rows and the answers too, redacted.
-        edges: The parts of the words' vectors (`reference.Reference.edges`); none: words are not counted.
+        dev: How the dev set is distributed: in its parts words and embeddings are counted. None: they are not.
         most_bytes: The most that a file holds, but for one line.
     """
 
@@ -113,18 +121,21 @@ class Log:
         asked: Mapping[str, str],
         *,
         inputs: bool = False,
-        edges: Sequence[Sequence[float]] = (),
+        dev: Reference | None = None,
         most_bytes: int = MOST_BYTES,
     ) -> None:
-        self._model, self._asked, self._edges = dict(model), asked, edges
+        self._model, self._asked, self._dev = dict(model), asked, dev or Reference()
         self._finders = redaction.finders(redaction.KINDS) if inputs else None
         self._turn, self._began, self._server = threading.Lock(), time.perf_counter(), os.urandom(4).hex()
-        self._words: list[np.ndarray] = []
+        self._words, self._embeddings = list[np.ndarray](), list[np.ndarray]()
         if path is not None:
             path.parent.mkdir(parents=True, exist_ok=True)
         self._path, self._most_bytes, self._start = path, most_bytes, b""
         self._file = None if path is None else path.open("ab", buffering=0)
         self._bytes = 0 if self._file is None else self._file.tell()
+        # Behind a part of a line, which a kill or a full disk has left, another would be lost with it.
+        self._torn = path is not None and not _ends_a_line(path)
+        self._failing = False
 
     @property
     def is_kept(self) -> bool:
@@ -151,8 +162,11 @@ class Log:
         if self._finders is not None:
             line |= self._inputs(rows, answer)
         self._add(line)
-        if self._edges and status == 200:
-            self._count_words(rows)
+        if status == 200:
+            words = [vector for row in rows if (vector := traits.words(row, self._asked)) is not None] if self._dev.edges else []
+            self._spread("words", self._words, words, self._dev.edges)
+            embedded = entry.embeddings if entry.embeddings is not None and self._dev.embedding_edges else ()
+            self._spread("embeddings", self._embeddings, embedded, self._dev.embedding_edges)
 
     def event(self, name: str, **about: Any) -> None:
         """Add a line that is of no request."""
@@ -176,20 +190,38 @@ class Log:
         with self._turn:
             if line.get("event") == "start":
                 self._start = content
-            if self._bytes and self._bytes + len(content) > self._most_bytes:
-                self._put_aside()
-            self._file.write(content)
-            self._bytes += len(content)
+            try:
+                if self._bytes and self._bytes + len(content) > self._most_bytes:
+                    self._put_aside()
+                self._append(content)
+                self._failing = False
+            except (OSError, ValueError) as error:  # of a file that could not be opened again a ValueError
+                if not self._failing:
+                    _logger.error("the log %s cannot be written (%s): requests are answered all the same", self._path, error)
+                self._failing = True
+
+    def _append(self, content: bytes) -> None:
+        assert self._file is not None
+        content = b"\n" + content if self._torn else content
+        written = self._file.write(content) or 0
+        self._bytes += written
+        if written < len(content):
+            self._torn = self._torn or written > 0
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+        self._torn = False
 
     def _put_aside(self) -> None:
         """Begin a file anew, with the line by which the server started: what follows is read by that."""
         assert self._path is not None
         assert self._file is not None
         self._file.close()
-        history.put_aside(self._path)
-        self._file = self._path.open("ab", buffering=0)
-        self._file.write(self._start)
-        self._bytes = self._file.tell()
+        try:
+            history.put_aside(self._path)
+        finally:
+            self._file = self._path.open("ab", buffering=0)
+            self._bytes = self._file.tell()
+        self._torn = False
+        self._append(self._start)
 
     def _inputs(self, rows: Sequence[Mapping[str, Any]], answer: bytes) -> dict[str, Any]:
         """Rows and predictions with placeholders for what is private; of files nothing is kept."""
@@ -206,14 +238,23 @@ class Log:
             "answers": [redaction.value(each, self._finders, counts) for each in told],
         }
 
-    def _count_words(self, rows: Sequence[Mapping[str, Any]]) -> None:
-        found = [vector for row in rows if (vector := traits.words(row, self._asked)) is not None]
+    def _spread(self, what: str, held: list[np.ndarray], new: Iterable[np.ndarray], edges: Sequence[Sequence[float]]) -> None:
+        """Hold vectors until there are enough, and then add how they are distributed."""
         with self._turn:
-            self._words += found
-            if len(self._words) < WORDS_ROWS:
+            held.extend(new)
+            if len(held) < SPREAD_ROWS:
                 return
-            counted, self._words = self._words, []
-        self.event("words", rows=len(counted), parts=reference.counts(counted, self._edges))
+            counted = [*held]
+            held.clear()
+        self.event(what, rows=len(counted), parts=reference.counts(counted, edges))
+
+
+def _ends_a_line(path: Path) -> bool:
+    """Whether a file is empty, or its last line is whole."""
+    with path.open("rb") as file:
+        size = file.seek(0, os.SEEK_END)
+        file.seek(max(0, size - 1))
+        return file.read() in (b"", b"\n")
 
 
 def _rounded(seconds: float | None) -> float | None:

@@ -60,8 +60,12 @@ def decoded(record: Any, study: Callable[[], ModuleType]) -> Any:
         return record
     match record:
         case {"class": str(name), "fields": dict(fields)}:
-            made = _class(name, study)
-            return made(**{key: decoded(each, study) for key, each in fields.items()})
+            made, given = _class(name, study), {key: decoded(each, study) for key, each in fields.items()}
+            if strange := given.keys() - {each.name for each in dataclasses.fields(made)}:
+                raise DataError(
+                    f"{made.__name__} has no {', '.join(sorted(strange))} in this workbench. Install the version that deployed it."
+                )
+            return made(**given)
         case {"map": dict(entries)}:
             return {key: decoded(each, study) for key, each in entries.items()}
     for kind, of in _SEQUENCES.items():
@@ -89,7 +93,7 @@ def _name(of: type) -> str:
     )
 
 
-def _class(name: str, study: Callable[[], ModuleType]) -> type:
+def _class(name: str, study: Callable[[], ModuleType]) -> type[Task | Method | Recipe]:
     module, _, path = name.partition(":")
     if module == STUDY:
         found: Any = study()

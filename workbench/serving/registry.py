@@ -100,7 +100,8 @@ class Registry:
                 kept with the model.
 
         Returns:
-            The champion, and whether it is new: it is not where it was this very model before.
+            The champion, and whether it is new: it is not where it was this very model before. What is known of it is brought up to
+            date then.
 
         Raises:
             UsageError: As `bundle.write`; or MLflow refuses the name.
@@ -108,6 +109,7 @@ class Registry:
         """
         champion, known = self.find(name, CHAMPION), member.evidence
         if champion is not None and (champion.recipe_id, champion.form) == (known.recipe_id, known.form):
+            self._tell_again(champion, member)
             return champion, False
         with tempfile.TemporaryDirectory() as scratch, self._mapped():
             run = self._run(member)
@@ -136,8 +138,8 @@ class Registry:
             self._log_metrics(member, logged.model_id, run.info.start_time)
             self._client.finalize_logged_model(logged.model_id, "READY")
             number = self._register(name, logged.model_id, member, {**told, f"{_TAG}model_id": logged.model_id})
-            # In this order: killed in between, the one before is still the champion.
-            if champion is not None:
+            # In this order: killed in between, the one before is still the champion. Another may have come meanwhile.
+            if (champion := self.find(name, CHAMPION)) is not None:
                 self._client.set_registered_model_alias(name, PREVIOUS, str(champion.number))
             self._client.set_registered_model_alias(name, CHAMPION, str(number))
         return Version(name, number, logged.model_id, known.recipe_id, known.form), True
@@ -216,6 +218,18 @@ class Registry:
         with self._mapped():
             source = self._client.get_model_version_download_uri(version.name, str(version.number))
             return Path(download_artifacts(artifact_uri=source, dst_path=str(folder), tracking_uri=self.uri))
+
+    def _tell_again(self, version: Version, member: Member) -> None:
+        """Put on record what is known now of a version that there is, as after `workbench confirm`."""
+        with self._mapped():
+            found = self._client.get_model_version(version.name, str(version.number)).tags
+            new = {key: value for key, value in tags(member.evidence).items() if found.get(key) != value}
+            if not (new and version.model_id):
+                return
+            for key, value in new.items():
+                self._client.set_model_version_tag(version.name, str(version.number), key, value)
+            self._client.set_logged_model_tags(version.model_id, new)
+            self._log_metrics(member, version.model_id, self._run(member).info.start_time)
 
     def _run(self, member: Member) -> Any:
         from mlflow.exceptions import MlflowException

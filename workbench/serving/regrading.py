@@ -41,10 +41,12 @@ def regrade(folder: Path, task: Task, metric: str, expected: float, most: float 
     plain = task.splits().dev
     dev = plain if _plain(task, metric) else task.graded()
     rows = [task.question(example) for example in dev]
-    found = Deployed(bundle.inside(folder)).predictions(rows)
-    score = float(task.grade(dev, task.returned(found))[metric])
+    said = Deployed(bundle.inside(folder)).predicted(rows)
+    score = float(task.grade(dev, task.returned(said.values))[metric])
     check_score(metric, score, expected, tolerance(task, metric) if most is None else most)
-    return reference.of(rows[: len(plain)], found[: len(plain)], task.asked())
+    count = len(plain)
+    embeddings = None if said.embeddings is None else said.embeddings[:count]
+    return reference.of(rows[:count], said.values[:count], task.asked(), embeddings)
 
 
 def tolerance(task: Task, metric: str) -> float:

@@ -9,9 +9,6 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from workbench.errors import DataError
-from workbench.tasks import request
-
 FORMATS = ("dataframe_records", "dataframe_split", "instances", "inputs")
 """The fields of a request in which MLflow takes rows: it has just one of them."""
 
@@ -49,30 +46,6 @@ class Refusal(Exception):
     def __init__(self, status: int, text: str) -> None:
         super().__init__(text)
         self.status = status
-
-
-def rows_of(body: bytes, asked: Mapping[str, str], limits: Limits) -> list[dict[str, Any]]:
-    """The rows of a request.
-
-    Args:
-        body: As it came.
-        asked: What the task is asked with.
-        limits: Bounds the number of rows.
-
-    Raises:
-        Refusal: It is no JSON with rows that can be asked.
-    """
-    rows = rows_in(parsed(body), asked)
-    if not rows:
-        raise Refusal(400, "there is no row to answer. Send at least one.")
-    if len(rows) > limits.rows:
-        raise Refusal(413, f"there are {len(rows):,} rows, and a request may have {limits.rows:,}. Send them in parts.")
-    for number, row in enumerate(rows):  # from 0, as ids in the log do
-        try:
-            request.check_row(asked, row)
-        except DataError as error:
-            raise Refusal(400, f"row {number}: {error}") from None
-    return rows
 
 
 def parsed(body: bytes) -> dict[str, Any]:

@@ -21,6 +21,9 @@ from workbench.tracking import Page, store
 REQUEST_SECONDS = 300
 """How long a request may take in all, the wait for others included."""
 
+LAST_SECONDS = 30
+"""How long requests that are being answered are waited for when the server is to end."""
+
 
 @dataclass(frozen=True, kw_only=True)
 class Options:
@@ -101,12 +104,15 @@ def start(models: Sequence[Served], options: Options) -> Page:
     environment.pop(TOKEN, None)
     if options.token:
         environment[TOKEN] = options.token
-    command = [sys.executable, "-m", "uvicorn", "--factory", "workbench.serving.app:create"]
+    # -P: what lies in this folder, such as a study called like a package, is not imported in a package's place.
+    command = [sys.executable, "-P", "-m", "uvicorn", "--factory", "workbench.serving.app:create"]
     command += ["--host", options.host, "--port", str(options.port)]
-    # Dates and names of software are nobody's business; the log is ours.
+    # The name of the software is nobody's business; the log is ours.
     command += ["--log-level", "warning", "--no-access-log", "--no-server-header"]
-    # What it says is no data. Its standard input is closed when this process ends, even by kill -9: then it ends too.
-    process = subprocess.Popen(command, env=environment, stdin=subprocess.PIPE, stdout=2)
+    command += ["--timeout-graceful-shutdown", str(LAST_SECONDS)]
+    # What it says is no data. Its standard input is closed when this process ends, even by kill -9: then it ends too. In a group of
+    # its own: Ctrl-C is for the command, which ends it; while its libraries are loaded they would answer with a traceback.
+    process = subprocess.Popen(command, env=environment, stdin=subprocess.PIPE, stdout=2, process_group=0)
     return Page(process, url)
 
 

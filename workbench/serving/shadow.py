@@ -10,6 +10,7 @@ log has its answers under the ids of the requests, and whether they were the sam
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import queue
@@ -21,7 +22,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import IO, Any
 
-from workbench.errors import WorkbenchError
+from workbench.errors import Infeasible, WorkbenchError
 from workbench.serving import bundle
 from workbench.serving.loading import Deployed, plain
 from workbench.serving.log import CURRENT, Entry, Log
@@ -44,20 +45,17 @@ class Shadow:
             drawn; `model`, `version` and `model_id` for the log.
         log: Where its answers go.
         beside: MLflow's id of the model that is served.
-
-    Attributes:
-        dropped: How many requests it should have seen and did not, as it was busy, or had ended.
     """
 
     def __init__(self, about: Mapping[str, Any], log: Log, beside: str) -> None:
         self._about = {name: about[name] for name in ("model", "version", "model_id")} | {"beside": beside, "shadow": True}
         self._share, self._log, self._drawn = float(about["share"]), log, random.Random(0)
-        self.dropped = 0
+        self._passed = self._unanswered = 0  # each counted by one thread
         self._queue: queue.Queue[tuple[str, Sequence[Any], bytes] | None] = queue.Queue(WAITING)
         # Its threads would compete with those of the model that is served.
         environment = {**os.environ, FOLDER: str(about["folder"]), "OMP_NUM_THREADS": "1"}
         environment.pop("WORKBENCH_TOKEN", None)
-        command = [sys.executable, "-m", "workbench.serving.shadow"]
+        command = [sys.executable, "-P", "-m", "workbench.serving.shadow"]
         # In a group of its own: Ctrl-C is for the server, which ends it. Without a server it ends by its closed standard input.
         pipe = subprocess.PIPE
         self._child = subprocess.Popen(command, env=environment, stdin=pipe, stdout=pipe, process_group=0)
@@ -71,7 +69,12 @@ class Shadow:
         try:
             self._queue.put_nowait((request_id, rows, answer))
         except queue.Full:
-            self.dropped += 1
+            self._passed += 1
+
+    @property
+    def dropped(self) -> int:
+        """How many requests it should have seen and did not, as it was busy, or had ended."""
+        return self._passed + self._unanswered
 
     def close(self) -> None:
         """End it, with what waits for it."""
@@ -83,7 +86,7 @@ class Shadow:
                 break
             except queue.Full:
                 self._queue.get_nowait()
-                self.dropped += 1
+                self._passed += 1
         self._thread.join()
 
     def _feed(self) -> None:
@@ -97,7 +100,7 @@ class Shadow:
             found = _asked(child_in, child_out, rows, answer) if alive else None
             if found is None:
                 alive = False
-                self.dropped += 1
+                self._unanswered += 1
             else:
                 self._log.add({**self._about, "request": request_id, "rows": len(rows), **found})
 
@@ -108,10 +111,9 @@ def _asked(child_in: IO[bytes], child_out: IO[bytes], rows: Sequence[Any], answe
         told = json.dumps({"rows": rows, "predictions": json.loads(answer).get("predictions", [])})
         child_in.write(told.encode() + b"\n")
         child_in.flush()
-        line = child_out.readline()
-    except (OSError, ValueError):
+        return dict(json.loads(child_out.readline()))
+    except (OSError, ValueError):  # it was ended, maybe in the middle of a line
         return None
-    return dict(json.loads(line)) if line else None
 
 
 def same(one: Any, other: Any) -> bool:
@@ -132,10 +134,11 @@ def main() -> None:
     if hasattr(os, "nice"):
         os.nice(NICE)
     model = Deployed(bundle.inside(Path(os.environ[FOLDER])))
-    out.write(b'{"ready": true}\n')
-    for line in sys.stdin.buffer:
-        asked = json.loads(line)
-        out.write(json.dumps(_answer(model, asked["rows"], asked["predictions"])).encode() + b"\n")
+    with contextlib.suppress(BrokenPipeError):  # the server has gone, in whatever way
+        out.write(b'{"ready": true}\n')
+        for line in sys.stdin.buffer:
+            asked = json.loads(line)
+            out.write(json.dumps(_answer(model, asked["rows"], asked["predictions"])).encode() + b"\n")
 
 
 def _answer(model: Deployed, rows: Sequence[Any], predictions: Sequence[Any]) -> dict[str, Any]:
@@ -143,8 +146,8 @@ def _answer(model: Deployed, rows: Sequence[Any], predictions: Sequence[Any]) ->
     token = CURRENT.set(entry)
     try:
         found = [json.loads(json.dumps(plain(each))) for each in model.predictions(rows)]
-    except WorkbenchError as error:
-        return {"status": 400, "agrees": [], "error": str(error)[:200]}
+    except (WorkbenchError, Infeasible) as error:
+        return {"status": 400 if isinstance(error, WorkbenchError) else 500, "agrees": [], "error": str(error)[:200]}
     finally:
         CURRENT.reset(token)
     known: dict[str, Any] = {"tokens": entry.tokens, "labels": entry.labels, "scores": entry.scores}

@@ -12,7 +12,7 @@ from typing import Any, TypeVar
 from workbench import prices
 from workbench.errors import UsageError, did_you_mean
 from workbench.result import MINIMIZABLE
-from workbench.settings import OF_STUDIES
+from workbench.settings import AUTO, OF_STUDIES
 from workbench.space import Choice, Dimension, Space, Value, check, dimensions, ends, is_number, is_whole, label, resolve
 from workbench.study.also import scores_of
 from workbench.study.recipe import Recipe
@@ -51,6 +51,8 @@ class Study:
         platform: Name of the offer that prices compute (`workbench.prices.find`).
         trials: How many runs a sweep makes unless told otherwise, all its starts together; None for no bound.
         max_usd: What a sweep may spend unless told otherwise, in US$, all its starts together; None for no bound.
+        devices: How many GPUs hold the model of each run together, each a part of it, for one larger than a GPU; `"auto"`: as many
+            as the forecast of memory says, at least 1. Without GPUs it is so many processes.
         require: Bounds that a point must keep to be a member of the front, by score: at least so much, or at most where lower is
             better (`gap_…`). With groups in the data `{"worst_group_accuracy": 70}` leaves off what fails a group.
         question: What the study asks; the file's docstring unless given.
@@ -66,6 +68,7 @@ class Study:
     platform: str = unless_stated(prices.DEFAULT)
     trials: int | None = unless_stated(OF_STUDIES["trials"])
     max_usd: float | None = unless_stated(OF_STUDIES["max_usd"])
+    devices: int | str = unless_stated(OF_STUDIES["devices"])
     require: Mapping[str, float] = field(default_factory=dict, hash=False)
     question: str = ""
     path: Path | None = field(default=None, compare=False)
@@ -82,6 +85,8 @@ class Study:
         check(self, "label_usd", lambda v: is_number(v) and v >= 0, "a price in US$, at least 0")
         check(self, "trials", lambda v: v is None or (is_whole(v) and v >= 1), "a whole number of runs, at least 1, or None")
         check(self, "max_usd", lambda v: v is None or (is_number(v) and v > 0), "US$ above 0, or None")
+        devices = "a whole number of GPUs, at least 1, or 'auto'"
+        check(self, "devices", lambda v: v == AUTO or (is_whole(v) and v >= 1), devices)
         metrics, lower = _metrics(self.recipe), _metrics(self.recipe, "lower_is_better")
         if self.maximize in lower or str(self.maximize).startswith(GAP):
             raise UsageError(f"maximize={self.maximize!r}: lower is better. It is recorded; maximize {' or '.join(metrics)}.")

@@ -20,7 +20,7 @@ outlook           forecasts of the checkpoints ahead, for the search
 limits            when a sweep ends
 budget            what may still be spent, and the watch that stops before it is passed
 account           what is spent and bought so far, and whether the next run fits
-accumulator       what was consumed since the last Result
+open_bill         what was consumed since the last Result
 checks            finds mistakes before anything is spent
 checkpoint_store  the folder of states and of the front's weights
 forgetting        which Results used an example, and what learned from it
@@ -37,6 +37,7 @@ launching         where workers can be, and how one is started there
 ray_launcher      the same on a cluster of Ray's
 machine_files     what starts workers on rented or scheduled machines, as files
 to_label          which texts are worth a label next
+answered          right answers from use, as labels
 provenance        what a reader of the figures must know years later
 """
 

@@ -17,7 +17,7 @@ from dataclasses import asdict
 
 from workbench.estimate import Estimate
 from workbench.forecast import CostForecast
-from workbench.front.bounds import Bound, bounds
+from workbench.front.budgets import BudgetUse, budget_uses
 from workbench.prices import Offer, Prices
 from workbench.result import Result, Spending, spending
 from workbench.sweep.limits import Limits
@@ -116,11 +116,11 @@ class Budget:
         paid = Prices(self.offer, self.label_usd)
         return CostForecast.here(seconds, energy_j, paid, gpus=self._gpus, labels=labels)
 
-    def _bounds(self, spent: Spending) -> list[Bound]:
+    def _bounds(self, spent: Spending) -> list[BudgetUse]:
         """The bounds of what is used up over time: all but that of labels."""
-        return [bound for bound in bounds(spent, asdict(self.limits)) if bound.name != "labels"]
+        return [bound for bound in budget_uses(spent, asdict(self.limits)) if bound.name != "labels"]
 
-    def _reserve(self, bound: Bound, spent: Spending) -> float:
+    def _reserve(self, bound: BudgetUse, spent: Spending) -> float:
         """What is kept back of a budget, in its own unit."""
         # The mean power of the sweep so far. Without a measurement no joules are kept back.
         watts = (spent.energy_j or 0.0) / spent.seconds if spent.seconds else 0.0

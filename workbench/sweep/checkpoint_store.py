@@ -9,10 +9,12 @@ from __future__ import annotations
 import contextlib
 import shutil
 from collections.abc import Callable, Collection, Iterator, Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from workbench import process, training
+from workbench.result import UsagePart, usage_parts
 
 if TYPE_CHECKING:
     from workbench.training import ResumeState, SharedFiles
@@ -30,11 +32,19 @@ class CheckpointStore:
         folder: Where they are kept on this machine.
         note: Is told what could not be kept.
         shared: Where the other machines of the sweep find them too; None: they stay on this one.
+        machine: This machine's offer and device: what a state says that it has consumed is told from what others have. None where
+            nothing is trained.
     """
 
-    def __init__(self, folder: Path, note: Callable[[str], None], shared: SharedFiles | None = None) -> None:
+    def __init__(
+        self,
+        folder: Path,
+        note: Callable[[str], None],
+        shared: SharedFiles | None = None,
+        machine: UsagePart | None = None,
+    ) -> None:
         self._states, self._weights, self._note = folder / "prefixes", folder / "weights", note
-        self._shared = shared
+        self._shared, self._machine = shared, machine
 
     def state(self, run_id: str) -> ResumeState | None:
         """The state in which a run was left, on whichever machine; None where it is gone."""
@@ -45,7 +55,8 @@ class CheckpointStore:
                 # A copy that could not be written leaves the newer state here.
                 if there is not None and int(there.get("step", 0)) > kept.step(run_id):
                     self._shared.fetch(f"states/{run_id}", kept.path(run_id))
-        return kept.find(run_id)
+        found = kept.find(run_id)
+        return found and replace(found, elsewhere=usage_parts.elsewhere(found.elsewhere, self._machine))
 
     def weights(self, recipe_id: str) -> Path | None:
         """The file with a point's weights; None where there is none."""
@@ -67,7 +78,7 @@ class CheckpointStore:
         """Keep the state of a run in place of its earlier one."""
         with self._saving("The state of this run, to continue it from,"):
             kept = training.ResumeCache(self._states)
-            kept.save(state)
+            kept.save(replace(state, elsewhere=usage_parts.whole(state.usage, state.elsewhere, self._machine)))
             if self._shared is not None:
                 self._shared.write(f"states/{state.run_id}", kept.path(state.run_id), {"step": state.step, "epochs": state.epochs})
 

@@ -335,7 +335,7 @@ class HeldOutGrading(Grading):
         context.observer.doing("Grading on the test split")
         with context.bill.phase("test"), context.interruptions.breakable():
             training.warm_up(recipe)
-            scores = training.test(recipe, path)
+            scores = (training.test if context.shards is None else context.shards.test)(recipe, path)
         if scores:
             # In the lease at once: its next beat, and whatever becomes of the run, puts it on
             # record.

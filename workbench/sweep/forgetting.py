@@ -17,7 +17,7 @@ from workbench.methods.base import FITTED
 from workbench.result import Result
 from workbench.study import Recipe, Study
 from workbench.study.tasks import largest_tasks
-from workbench.training import SharedFiles, parent_store
+from workbench.training import SharedFiles, parent_store, shared_parents
 
 TRAINED, INHERITED, SHOWN, MAY, GRADED, TESTED = (
     "trained on it",
@@ -176,10 +176,23 @@ def parents_of(study: Study, results: Sequence[Result], wanted: Wanted) -> tuple
     Raises what `Task.splits` raises.
     """
     found: dict[Path, bool] = {}
-    for recipe in _recipes(study, results):
-        for parent in _holding(recipe, wanted):
-            found |= parent_store.kept(parent)
+    for parent in _holders(study, results, wanted):
+        found |= parent_store.kept(parent)
     return [path for path, needed in found.items() if not needed], [path for path, needed in found.items() if needed]
+
+
+def shared_parents_of(shared: SharedFiles, study: Study, results: Sequence[Result], wanted: Wanted) -> list[str]:
+    """The same among the files that machines share, by their names there. Raises EnvironmentFault where they cannot be read."""
+    try:
+        return shared_parents.kept(shared, _holders(study, results, wanted))
+    except OSError as error:
+        raise EnvironmentFault(f"{shared.shown} cannot be read: {error}.") from error
+
+
+def _holders(study: Study, results: Sequence[Result], wanted: Wanted) -> Iterable[Recipe]:
+    """What the study's recipes start from or are taught by, and that learned from an example."""
+    for recipe in _recipes(study, results):
+        yield from _holding(recipe, wanted)
 
 
 def _recipes(study: Study, results: Sequence[Result]) -> Iterable[Recipe]:

@@ -34,17 +34,16 @@ def heartbeat(
 
     def beat() -> None:
         lease, spent, labels = pulse()
-        if lease is None or lease.finished:
-            if unwritten.waits:
-                write(reader)
-            return
+        held = None if lease is None or lease.finished else lease
         try:
             if unwritten.waits:
                 write(reader)
-            reader.beat(lease, spent, labels)
+            if held is not None:
+                reader.beat(held, spent, labels)
+                unwritten.heard(held)
         except Away:
-            unwritten.beat(lease, spent, labels)
+            if held is not None:
+                unwritten.beat(held, spent, labels)
             raise
-        unwritten.heard(lease)
 
     return Regularly(beat, HEARTBEAT_SECONDS, name="heartbeat")

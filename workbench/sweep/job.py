@@ -16,19 +16,20 @@ from workbench.forecast import Forecaster
 from workbench.ledger import AWAY_SECONDS, Ledger, Patience
 from workbench.meter import Meter, Tenant, Window
 from workbench.prices import Offer
+from workbench.result import UsagePart, offer_record
 from workbench.study import Study
 from workbench.sweep import provenance
 from workbench.sweep.account import Account
-from workbench.sweep.accumulator import UsageAccumulator
 from workbench.sweep.budget import Budget
 from workbench.sweep.checkpoint_store import CheckpointStore
 from workbench.sweep.file_lock import FileLock
 from workbench.sweep.interruptions import Interruptions
 from workbench.sweep.limits import Limits
 from workbench.sweep.observer import Observer
+from workbench.sweep.open_bill import OpenBill
 from workbench.sweep.pending_results import Unwritten
 from workbench.tracking import MlflowTracker
-from workbench.training import SharedFiles
+from workbench.training import SharedFiles, shared_parents
 from workbench.usage import Usage
 
 
@@ -131,7 +132,7 @@ class Context:
     account: Account
     checkpoints: CheckpointStore
     lock: FileLock
-    bill: UsageAccumulator
+    bill: OpenBill
     unwritten: Unwritten
     provenance: Mapping[str, Any]
     shards: training.Shards | None = None
@@ -174,7 +175,10 @@ def opened(job: Job) -> Iterator[Context]:
         interruptions = stack.enter_context(Interruptions(job.observer.stopping))
         holder = job.holder or stack.enter_context(meter.hold(name=job.study.name))
         budget = Budget(job.limits, job.offer, job.label_usd, gpus=len(meter.devices))
-        checkpoints = CheckpointStore(job.folder, job.observer.note, job.states)
+        device = meter.devices[0].name if meter.devices else None
+        machine = UsagePart(offer_record(job.offer), device)
+        checkpoints = CheckpointStore(job.folder, job.observer.note, job.states, machine)
+        stack.enter_context(shared_parents.sharing(job.states, machine, job.observer.note))
         patience = Patience(AWAY_SECONDS, job.observer.note, checkpoints.make_room, interruptions.check)
         yield Context(
             job=job,
@@ -185,8 +189,8 @@ def opened(job: Job) -> Iterator[Context]:
             account=Account(budget, job.forecaster or Forecaster(job.study)),
             checkpoints=checkpoints,
             lock=FileLock(job.folder, job.observer.note),
-            bill=UsageAccumulator(holder, job.window, job.before),
+            bill=OpenBill(holder, job.window, job.before),
             unwritten=Unwritten(job.folder),
-            provenance=provenance.of(job.study, meter),
+            provenance=provenance.of(job.study, meter) | ({"devices": job.devices} if job.devices > 1 else {}),
             shards=shards,
         )

@@ -67,7 +67,7 @@ class OtherMachines:
                 continue
             if r.status == "running":
                 self._seen[_name(r)] = self._clock()
-            elif r.status == "complete" and r.number not in self._known:
+            elif r.status == "complete" and r.number not in self._known and not r.elsewhere:
                 self._known.add(r.number)
                 self._learn(r)
 

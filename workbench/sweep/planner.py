@@ -228,7 +228,8 @@ class _Search:
         """The step as a planner says it."""
         if step.settings is not None:
             return Proposal(LongestRun(self._context.study.resolve(step.settings), step.settings), step.until)
-        if step.action == "stop" and self._others.left:  # they may be gone before they make it
+        # They may be gone before they make it; once they have ended the sweep nobody is waited for.
+        if step.action == "stop" and self._others.left and self._context.ledger.ended is None:
             return Wait(results, again_seconds=GONE_SECONDS / 2)
         return Done(self._why(step, results)) if step.action == "stop" else Wait(results)
 

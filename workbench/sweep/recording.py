@@ -62,6 +62,7 @@ class Recorder:
             status="complete",
             scores=made.scores,
             usage=made.usage,
+            elsewhere=tuple(made.elsewhere),
             labels=made.labels,
             labels_by_order=told_apart(made.recipe.to_json(), made.labels_by_order),
             bought=list(made.bought),
@@ -77,7 +78,7 @@ class Recorder:
         # A point with an unknown cost can never be on the front. Refuse it at
         # the first checkpoint, before the budget has gone into more of them.
         for name in self._context.study.costs:
-            if cost(result, name, self._context.job.offer, self._context.job.label_usd) is None:
+            if cost(result, name, self._context.job.offer, self._context.job.label_usd, own=True) is None:
                 raise Refused(
                     f"{name} cannot be measured on this machine, and the study minimises it. Minimise another cost, e.g. 'seconds'."
                 )

@@ -16,7 +16,7 @@ What must hold, whatever they are, and who keeps it:
 - A Result is made under a lease (`Decider` takes it, `Recorder` writes in its place), which others
   respect while its `heartbeat` goes on; one that is silent is put right by anybody (`Mending`).
 - All time is on the bill of exactly one Result: what is consumed between two belongs to the second
-  (`UsageAccumulator`, which `Recorder.write` settles).
+  (`OpenBill`, which `Recorder.write` settles).
 - A run is continued from the state of a checkpoint that is on record, never from a later one
   (`TrainingRun`: what is to be recorded is, before its state goes into the `CheckpointStore`); or
   from between two, where a SIGTERM left it there, and its work is on the bill of an interruption.
@@ -139,6 +139,8 @@ class Runner:
             match decision:
                 case Done():
                     return decision
+                case Switch() if self._context.interruptions.requested:  # since it was decided: nothing of it has begun
+                    decision = self._training.drop()
                 case Switch(claim):
                     decision = self._training.take(claim)
                 case Wait():
@@ -180,6 +182,7 @@ class Runner:
         context = self._context
         context.observer.doing("Waiting for the other workers")
         before = [(r.number, r.status) for r in wait.known]
+        bounded = wait.again_seconds is not None  # for what other machines are to make, until they end the sweep
         until = math.inf if wait.again_seconds is None else time.monotonic() + wait.again_seconds
         with self._at_rest():
             while not (context.interruptions.requested or context.job.standing.leaves) and time.monotonic() < until:
@@ -188,7 +191,7 @@ class Runner:
                 if self._mending.reconcile():
                     # They could not tell MLflow of their last Results themselves.
                     context.notebook.catch_up(self._work.read())
-                if [(r.number, r.status) for r in self._work.read()] != before:
+                if [(r.number, r.status) for r in self._work.read()] != before or (bounded and context.ledger.ended is not None):
                     return
 
     @contextlib.contextmanager

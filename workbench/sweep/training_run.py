@@ -88,6 +88,11 @@ class TrainingRun:
             context.notebook.finished(run.run_id, status)
         return decision
 
+    def drop(self) -> Decision:
+        """Leave what was claimed before any of it has begun. What was consumed until now is on record."""
+        self._recorder.cut()
+        return Release()
+
     def _tell(self, claim: Claim) -> None:
         """Say that a run begins, or goes on."""
         run = claim.run
@@ -220,12 +225,12 @@ class TrainingRun:
 
     @contextlib.contextmanager
     def _state_kept(self, checkpoint: Checkpoint) -> Iterator[None]:
-        """Keep the state of a checkpoint where its Result is safe but the ledger stays away, so
+        """Keep the state of a checkpoint where its Result is safe but the work ends here, so
         that the run can go on from there.
         """
         try:
             yield
-        except (EnvironmentFault, KeyboardInterrupt):
+        except (EnvironmentFault, KeyboardInterrupt, SystemExit, OSError):  # the last two: nobody reads what it says any more
             if self._work.lease is not None and self._work.lease.finished:
                 self._context.checkpoints.save_state(checkpoint.resume_state())
             raise

@@ -115,12 +115,11 @@ class _Worker:
     place: Place
     process: Process | None = None
     deaths: int = 0
-    waiting: bool = False
+    waiting: bool = True  # so is one that is being started: nothing is charged to it yet
     pace: Pace | None = None
     leaves: bool = False
     ended: Mapping[str, Any] | None = None
     listeners: Sequence[threading.Thread] = ()
-    given_up: bool = False
 
     @property
     def pid(self) -> int | None:
@@ -251,7 +250,7 @@ class Supervisor:
 
     def _start(self, worker: _Worker, orders: Orders) -> None:
         worker.process = self._launcher.start(worker.place, self._words)
-        worker.ended, worker.waiting, worker.pace = None, False, None
+        worker.ended, worker.waiting, worker.pace = None, True, None
         heard = ((self._hear, worker.process.stdout), (self._overhear, worker.process.stderr))
         worker.listeners = [threading.Thread(target=listen, args=(worker, lines), daemon=True) for listen, lines in heard]
         for listener in worker.listeners:

@@ -113,6 +113,10 @@ class Task(ABC):
         """
         return None
 
+    def answered(self, example: Example, answer: str) -> Example | None:
+        """The same example with a right answer as a person wrote it, where the task is `teachable`; None where it is none."""
+        return self.told(example, answer)
+
     @abstractmethod
     def digest(self) -> str:
         """Return a hash of the data's content as this process has read it: a recipe on other data

@@ -79,6 +79,12 @@ class QuestionAnswering(TableTask):
         # What a writer says in words of its own can be marked nowhere.
         return {**example, "answers": {"text": [prediction], "answer_start": [start]}} if start >= 0 else None
 
+    def answered(self, example: Example, answer: str) -> Example | None:
+        if answer == NO_ANSWER:
+            return {**example, "answers": {"text": [], "answer_start": []}}
+        # A person may use words of their own: these grade, and cannot be marked.
+        return {**example, "answers": {"text": [answer], "answer_start": [example["context"].find(answer)]}}
+
     def formulation(self, kind: str) -> Formulation:
         if kind == "encoder":
             return SpanExtraction(self.max_length, self.stride, self.max_answer_tokens, self.null_threshold, self._has_unanswerable)

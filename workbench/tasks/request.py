@@ -41,13 +41,12 @@ def check_row(asked: Mapping[str, str], row: Any) -> None:
     Raises:
         DataError: It lacks a field, has another one, or holds something else there. The caller puts before the text which row.
     """
-    needed = ", ".join(f"{name!r} ({_WORDS[kind]})" for name, kind in asked.items())
     if not isinstance(row, Mapping):
-        raise DataError(f"must be an object with {needed}; got {_shown(row)}.")
+        raise DataError(f"must be an object with {_needed(asked)}; got {_shown(row)}.")
     if missing := [name for name in asked if name not in row]:
-        raise DataError(f"lacks {', '.join(map(repr, missing))}. A row holds {needed}.")
+        raise DataError(f"lacks {', '.join(map(repr, missing))}. A row holds {_needed(asked)}.")
     if strange := [str(name) for name in row if name not in asked and name != ID]:
-        raise DataError(f"has {_shown(', '.join(strange))}, which is not asked for. A row holds {needed}.")
+        raise DataError(f"has {_shown(', '.join(strange))}, which is not asked for. A row holds {_needed(asked)}.")
     known = row.get(ID, "")
     if not isinstance(known, str) or len(known) > MOST_OF_ID:
         raise DataError(f"{ID} must be a text of at most {MOST_OF_ID} characters; got {_shown(known)}.")
@@ -59,6 +58,10 @@ def check_row(asked: Mapping[str, str], row: Any) -> None:
         total += 0 if kind == FILE else characters(value)
     if total > MOST_CHARACTERS:
         raise DataError(f"has {total:,} characters, and may have {MOST_CHARACTERS:,}. Send a shorter text.")
+
+
+def _needed(asked: Mapping[str, str]) -> str:
+    return ", ".join(f"{name!r} ({_WORDS[kind]})" for name, kind in asked.items())
 
 
 def sample(asked: Mapping[str, str]) -> dict[str, Any]:

@@ -8,6 +8,7 @@ or prices.
     combining     models of several tasks, each learned from the same start, as one
     anchoring     weights held near where they begin, against forgetting
     predicting    a model that answers requests
+    embedded      where a row lies for a model, in a few numbers
     onnx_models   a file of ONNX in a model's place
     exporting     makes such a file, and grades it
     passes        a model's forward passes: what it predicts, and its grades
@@ -19,6 +20,7 @@ or prices.
     encoding      rows to train on and to be graded by, kept across runs
     features      the output of a part that does not learn, computed once
     layouts       how such an output is kept
+    precision     whether matrices are multiplied in bfloat16
     memory        how many rows fit into memory at once
     parents       has the model at hand that a recipe starts from, made once by the loop
     parent_store  the folder with the models that recipes start from
@@ -29,6 +31,7 @@ or prices.
     faults        what goes wrong in a model, told from what goes wrong in this package
     resume_state  the state to continue a run from, and the folder of such states
     shared_files  files that machines share, at any address of fsspec
+    shared_parents  models to start from, among these files
 
 Importing torch takes seconds, so the names below are looked up in their modules when they are first
 used: whoever imports this package to count steps, or to offer a command, does not wait for it.
@@ -45,6 +48,7 @@ if TYPE_CHECKING:
     from workbench.training.exporting import Exported, export
     from workbench.training.grading import questions
     from workbench.training.loop import Checkpoint, asked_model, device, predict, prepare, test, train, tuned_model, warm_up
+    from workbench.training.precision import has_bfloat16
     from workbench.training.predicting import Grade, Predictions, Predictor, SharedWeights, grade
     from workbench.training.progress import Progress
     from workbench.training.resume_state import ResumeCache, ResumeState
@@ -71,6 +75,7 @@ __all__ = [
     "checkpoint_epochs",
     "device",
     "grade",
+    "has_bfloat16",
     "embed",
     "export",
     "predict",
@@ -102,6 +107,7 @@ _MODULES = {
     "device": "loop",
     "grade": "predicting",
     "embed": "vectors",
+    "has_bfloat16": "precision",
     "export": "exporting",
     "predict": "loop",
     "prepare": "loop",

@@ -20,6 +20,7 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
+import functools
 import gc
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -35,7 +36,7 @@ from workbench.data import bases, models
 from workbench.errors import Infeasible, UsageError, is_out_of_memory
 from workbench.formulations import Example, Rows
 from workbench.meter import Meter, Window
-from workbench.result import merged_labels
+from workbench.result import UsagePart, merged_labels
 from workbench.study import Recipe
 from workbench.training import choosing, compiling, encoding, parent_store, parents, sharding
 from workbench.training.batches import checkpoint_epochs, steps_for
@@ -80,6 +81,7 @@ class Checkpoint:
             made with others.
         test: Gives the scores on the held-out test split and `test_loss`; empty where nothing is held out. No search may read
             them. Call it before the generator goes on.
+        elsewhere: What of `usage` was consumed on other machines.
         compiling: Whether layers were compiled, and why (`compiling.Verdict`), as plain data; empty where that was no question.
     """
 
@@ -101,6 +103,7 @@ class Checkpoint:
     weights: Callable[[], dict[str, torch.Tensor]]
     test: Callable[[], dict[str, float]]
     labels_by_order: Mapping[str, int]
+    elsewhere: Sequence[UsagePart] = ()
     compiling: Mapping[str, Any] = dataclasses.field(default_factory=dict)
 
 
@@ -299,13 +302,15 @@ def _train(
     where = device()
     phases = _Phases(meter, where)
     cold: dict[str, Usage] = dict(resume.usage) if resume else {}
+    elsewhere = tuple(resume.elsewhere) if resume else ()
     serving: dict[str, float] = {}
 
     with phases.phase("pretrain") if recipe.parents else contextlib.nullcontext():
         started = parents.prepare(recipe, train, meter, progress)
     if started is not None and recipe.parents:
         phases.spent["pretrain"] = phases.spent["pretrain"].doing(started.work)
-        cold.setdefault("pretrain", started.usage)
+        if "pretrain" not in cold:
+            cold["pretrain"], elsewhere = started.usage, (*elsewhere, *started.elsewhere)
     with phases.phase("data"):
         lot = choosing.lot(recipe, where, meter.window)
         train_rows, dev, encoded = encoding.encode(recipe, lot.examples, meter.window)
@@ -343,7 +348,7 @@ def _train(
                 tuning.fit_head(train_rows, seen)
         cold["train"] = cold.get("train", Usage()) + used[0] + features
         if left:
-            state = tuning.resume_state(recipe, dict(cold))
+            state = _state(tuning, recipe, dict(cold), elsewhere)
             progress.left = replace(state, epochs=tuning.step * recipe.batch_size / count)
             return
         plain = tuning.plain_rows(dev)
@@ -377,12 +382,17 @@ def _train(
             spent=dict(phases.spent),
             serving=dict(serving),
             predictions=predictions,
-            resume_state=lambda: tuning.resume_state(shorter, cold_to_here),  # noqa: B023  called before the loop goes on
+            resume_state=functools.partial(_state, tuning, shorter, cold_to_here, elsewhere),
             weights=tuning.averaged,
             test=lambda: encoding.test(tuning),
             labels_by_order=labels,
+            elsewhere=elsewhere,
             compiling={} if verdict is None else verdict.to_json(),
         )
         phases.spent.clear()
         progress.work = Work()
         tuning.restore_random()
+
+
+def _state(tuning: Tuning, recipe: Recipe, cold: Mapping[str, Usage], elsewhere: Sequence[UsagePart]) -> ResumeState:
+    return replace(tuning.resume_state(recipe, cold), elsewhere=elsewhere)

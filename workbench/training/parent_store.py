@@ -26,6 +26,7 @@ from workbench.data import cache, hub, models
 from workbench.errors import EnvironmentFault, UsageError
 from workbench.formulations import Formulation
 from workbench.meter import host
+from workbench.result import UsagePart
 from workbench.study import Recipe
 from workbench.study.record import digest
 from workbench.usage import Usage
@@ -44,13 +45,14 @@ RECENT_SECONDS = 3600.0
 STATE_BYTES = 2 << 30
 """The most that states of unfinished parents take in the cache."""
 
-_RECORD = "record.json"
+RECORD = "record.json"
+"""The file of a folder that tells of it: without it the folder is none."""
 
 _FISHER = "fisher.safetensors"
 
 _TUNED = "tuned.safetensors"
 
-_KEPT = "deployed"
+KEPT = "deployed"
 """The file that marks a folder which a deployed model needs."""
 
 
@@ -65,6 +67,8 @@ class ParentRecord:
         labels_before: Those of its parents alone.
         head: The class and the settings of its task's head (`head_of`).
         scores: Its last scores on the dev set, those of its own parents before them.
+        parts: What of `usage` was consumed on which machines, as the phase `pretrain`; the rest, and all where it is empty, on
+            this one.
     """
 
     usage: Usage
@@ -72,6 +76,14 @@ class ParentRecord:
     labels_before: Mapping[str, int]
     head: str
     scores: Sequence[Mapping[str, float]] = ()
+    parts: Sequence[UsagePart] = ()
+
+    @classmethod
+    def from_json(cls, record: Mapping[str, Any]) -> ParentRecord:
+        """It from the record of a folder. Raises KeyError, TypeError or ValueError where that is none."""
+        parts = [UsagePart.from_json(part) for part in record.get("parts", ())]
+        usage = Usage.from_json(record["usage"])
+        return cls(usage, record["labels"], record["labels_before"], record["head"], record["scores"], parts)
 
 
 def machine() -> str:
@@ -96,16 +108,14 @@ def folder_of(parent: Recipe) -> Path:
 def find(parent: Recipe) -> ParentRecord | None:
     """What is known of a parent's model; None where it has yet to be made."""
     try:
-        record: dict[str, Any] = json.loads((folder_of(parent) / _RECORD).read_bytes())
-        usage = Usage.from_json(record["usage"])
-        return ParentRecord(usage, record["labels"], record["labels_before"], record["head"], record["scores"])
+        return ParentRecord.from_json(json.loads((folder_of(parent) / RECORD).read_bytes()))
     except (OSError, ValueError, KeyError, TypeError):
         return None
 
 
 def is_at_hand(parent: Recipe) -> bool:
     """Whether a parent's model is kept here."""
-    return (folder_of(parent) / _RECORD).is_file()
+    return (folder_of(parent) / RECORD).is_file()
 
 
 def touch(parent: Recipe) -> None:
@@ -166,7 +176,7 @@ def kept_for_good(recipe: Recipe) -> str:
     """Do as `place` does, and never drop that folder to make room: what is deployed needs it."""
     found, parent = place(recipe), recipe.begun_with
     if parent is not None:
-        (folder_of(parent) / _KEPT).touch()
+        (folder_of(parent) / KEPT).touch()
     return found
 
 
@@ -178,8 +188,8 @@ def kept(parent: Recipe) -> dict[Path, bool]:
     of = json.loads(json.dumps(parent.to_json()))
     for folder in root().iterdir() if root().is_dir() else ():
         with contextlib.suppress(OSError, ValueError, KeyError):
-            if json.loads((folder / _RECORD).read_bytes())["recipe"] == of:
-                found[folder] = (folder / _KEPT).exists()
+            if json.loads((folder / RECORD).read_bytes())["recipe"] == of:
+                found[folder] = (folder / KEPT).exists()
     state = states().path(parent.run_id)
     return found | ({state: False} if state.is_file() else {})
 
@@ -230,10 +240,11 @@ def write(
             "labels_before": dict(record.labels_before),
             "head": record.head,
             "scores": [dict(each) for each in record.scores],
+            "parts": [part.to_json() for part in record.parts],
             "recipe": parent.to_json(),
             "machine": machine(),
         }
-        (draft / _RECORD).write_text(json.dumps(about), encoding="utf-8")
+        (draft / RECORD).write_text(json.dumps(about), encoding="utf-8")
         shutil.rmtree(made, ignore_errors=True)  # one without a record that can be read
         draft.replace(made)
     except OSError as error:
@@ -243,7 +254,7 @@ def write(
         ) from error
     finally:
         shutil.rmtree(draft, ignore_errors=True)
-    _make_room(keep=made)
+    make_room(keep=made)
 
 
 def _write_model(parent: Recipe, model: Any, draft: Path) -> None:
@@ -290,7 +301,7 @@ def _link(source: Path, target: Path) -> None:
         shutil.copyfile(source, target)
 
 
-def _make_room(keep: Path) -> None:
+def make_room(keep: Path) -> None:
     """Drop the models that were started from the longest time ago, until the others are within the bound."""
     now = keep.stat().st_mtime  # by the clock of the file system, which machines may share
     known: list[tuple[float, int, Path]] = []
@@ -298,7 +309,7 @@ def _make_room(keep: Path) -> None:
         with contextlib.suppress(OSError):  # another worker has just dropped it
             if path.suffix == ".tmp" and process.is_left(path, now):
                 shutil.rmtree(path, ignore_errors=True)
-            elif (path / _RECORD).is_file() and not (path / _KEPT).exists():
+            elif (path / RECORD).is_file() and not (path / KEPT).exists():
                 known.append((path.stat().st_mtime, _bytes_of(path), path))
     size = sum(each for _, each, _ in known)
     for used, own, path in sorted(known):

@@ -7,17 +7,17 @@ import dataclasses
 import functools
 import operator
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 import torch
 
 from workbench import methods, process
 from workbench.errors import EnvironmentFault, Infeasible, UsageError
-from workbench.result import label_order, merged_labels
+from workbench.result import UsagePart, label_order, merged_labels
 from workbench.study import Recipe, sequences
 from workbench.tasks.base import EACH
-from workbench.training import anchoring, fisher, parent_store
+from workbench.training import anchoring, fisher, parent_store, shared_parents
 from workbench.training.parent_store import ParentRecord
 from workbench.training.progress import Progress
 from workbench.training.tuning import Tuning
@@ -42,12 +42,14 @@ class Started:
         labels: Distinct labels that they were made with, by the order in which they are bought. A corpus has none.
         work: What was done now to have the parent at hand.
         scores: The last scores of each parent on its dev set, the first one first.
+        elsewhere: What of `usage` was consumed on other machines, as the phase `pretrain`.
     """
 
     usage: Usage
     labels: Mapping[str, int]
     work: Work
     scores: Sequence[Mapping[str, float]]
+    elsewhere: Sequence[UsagePart] = ()
 
 
 _failed: dict[str, Infeasible] = {}
@@ -86,7 +88,8 @@ def prepare(recipe: Recipe, train: Train, meter: Any, progress: Progress) -> Sta
         labels = merged_labels(labels, each.labels)
     work = functools.reduce(operator.add, (each.work for each in started))
     scores = started[0].scores if recipe.parent is not None else []
-    return Started(total(each.usage for each in started), labels, work, scores)
+    others = [part for each in started for part in each.elsewhere]
+    return Started(total(each.usage for each in started), labels, work, scores, others)
 
 
 def _prepare(recipe: Recipe, train: Train, meter: Any, progress: Progress) -> Started | None:
@@ -106,18 +109,19 @@ def _prepare(recipe: Recipe, train: Train, meter: Any, progress: Progress) -> St
                 f"cannot write to {lock.parent}: {error.strerror}. Set WORKBENCH_CACHE to a folder that can be written to."
             ) from error
         with process.exclusive(lock):
-            if (record := parent_store.find(parent)) is None:
+            if (record := parent_store.find(parent) or shared_parents.fetched(parent)) is None:
                 progress.phase = "pretrain"
                 if recipe.starts_from_corpus:  # nobody had to label a corpus
                     progress.unlabelled.add(_order_of(parent))
                 record, work = _make(parent, train, meter, progress)
                 progress.phase = "train"
     parent_store.touch(parent)
+    shared_parents.share(parent)
     if (start := recipe.begun_with) is not None and start is not parent and not parent_store.is_at_hand(start):
         _prepare(_first(recipe), train, meter, progress)  # what each task begins with was dropped since
     labels = record.labels_before if recipe.starts_from_corpus else record.labels
     progress.saw(labels)
-    return Started(record.usage, labels, work, record.scores)
+    return Started(record.usage, labels, work, record.scores, shared_parents.elsewhere(record))
 
 
 def _make(parent: Recipe, train: Train, meter: Any, progress: Progress) -> tuple[ParentRecord, Work]:
@@ -156,11 +160,12 @@ def _make(parent: Recipe, train: Train, meter: Any, progress: Progress) -> tuple
     before_scores = [] if earlier is None else earlier.scores
     before = {name: count for name, count in last.labels_by_order.items() if name != _order_of(parent)}
     record = ParentRecord(
-        usage=total([taken, *(usage for phase, usage in last.usage.items() if phase != "evaluate")]),
+        usage=taken + _of_model(last.usage),
         labels=dict(last.labels_by_order),
         labels_before=before,
         head=parent_store.head_of(parent.formulation),
         scores=[*before_scores, last.scores],
+        parts=[replace(part, usage={"pretrain": _of_model(part.usage)}) for part in last.elsewhere],
     )
     parent_store.write(parent, model, record, information, tuned=weights if model is None else None)
     states.drop(parent.run_id)
@@ -188,3 +193,8 @@ def _first(recipe: Recipe) -> Recipe:
 
 def _order_of(recipe: Recipe) -> str:
     return label_order(recipe.to_json())
+
+
+def _of_model(phases: Mapping[str, Usage]) -> Usage:
+    """What making a model took: no evaluation, which no child needs."""
+    return total(usage for phase, usage in phases.items() if phase != "evaluate")

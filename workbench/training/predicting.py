@@ -22,6 +22,7 @@ from workbench.objectives import Inference
 from workbench.study import Recipe
 from workbench.training import parent_store
 from workbench.training.batches import evaluation_batches
+from workbench.training.embedded import DIMENSIONS, KINDS, Embedded
 from workbench.training.faults import faults_of_the_model
 from workbench.training.grading import Questions, questions
 from workbench.training.loop import device, tuned
@@ -38,12 +39,14 @@ class Predictions(NamedTuple):
         tokens: For each example, tokens that were read and written for it, padding excluded.
         seconds: Seconds that the model took, without the wait for others who asked.
         cpu_seconds: CPU seconds of this process meanwhile.
+        embeddings: Where each example lies for the model (`embedded.Embedded`), the mean of its rows; None where that is not known.
     """
 
     values: list[Any]
     tokens: list[int]
     seconds: float = 0.0
     cpu_seconds: float = 0.0
+    embeddings: np.ndarray | None = None
 
 
 class Grade(NamedTuple):
@@ -117,7 +120,7 @@ class _Asked(NamedTuple):
 def _asked(recipe: Recipe, weights: str | Path | None, where: torch.device) -> _Asked:
     if weights is None or Path(weights).suffix != SUFFIX:
         tuning = tuned(recipe, weights, where)
-        return _Asked(tuning.model.eval(), tuning.processor, tuning.inference, tuning.autocast, tuning)
+        return _Asked(tuning.model.eval(), tuning.processor, tuning.inference, tuning.asking(tuning.inference), tuning)
     processor = models.processor(recipe.architecture)
     model = OnnxModel(Path(weights), parent_store.place(recipe))
     return _Asked(model, processor, recipe.formulation.inference(processor), contextlib.nullcontext())
@@ -150,12 +153,14 @@ class Predictor:
         self._asked = _asked(recipe, weights, self._where)
         if shared is not None:
             shared.share(self._asked.model)
+        in_one_pass = models.kind(recipe.architecture) in KINDS and not self._asked.inference.writes
+        self._embedded = Embedded(self._asked.model) if in_one_pass else None
         self._formulation = recipe.formulation
         self._apart = self._formulation.apart
         self._shots = methods.shots(recipe.method, self._formulation, examples)
         apart = self._encoded(()) if self._apart is not self._formulation else None
         self._extra = [] if apart is None else list(apart.extra)
-        self._shared = [] if apart is None else self._outputs(apart, ())
+        self._shared = [] if apart is None else self._outputs(apart, ())[0]
 
     def __call__(self, examples: Sequence[Example]) -> Predictions:
         """Answer examples, in batches of rows of similar length.
@@ -169,13 +174,13 @@ class Predictor:
         with _turn:
             began, cpu_began = time.perf_counter(), time.process_time()
             rows = self._apart.encode(examples, self._asked.processor, answers=False, shots=self._shots)
-            outputs = self._outputs(rows, examples)
+            outputs, embeddings = self._outputs(rows, examples)
             tokens = np.bincount(rows.example, self._tokens(rows, outputs), len(examples))[: len(examples)]
             if self._extra:
                 rows = dataclasses.replace(rows, extra=[*rows.extra, *self._extra])
             found = self._formulation.decode(examples, rows, [*outputs, *self._shared], self._asked.processor)
             took, cpu_took = time.perf_counter() - began, time.process_time() - cpu_began
-        return Predictions(found, tokens.astype(int).tolist(), took, cpu_took)
+        return Predictions(found, tokens.astype(int).tolist(), took, cpu_took, _by_example(embeddings, rows.example, len(examples)))
 
     def _encoded(self, examples: Sequence[Example]) -> Rows:
         return self._formulation.encode(examples, self._asked.processor, answers=False, shots=self._shots)
@@ -186,15 +191,31 @@ class Predictor:
         return rows.lengths + written
 
     @torch.inference_mode()
-    def _outputs(self, rows: Rows, examples: Sequence[Example]) -> list[Any]:
-        """One output a row."""
+    def _outputs(self, rows: Rows, examples: Sequence[Example]) -> tuple[list[Any], np.ndarray | None]:
+        """One output a row, and where the rows lie."""
         asked, outputs = self._asked, list[Any]([None] * len(rows))
+        places: np.ndarray | None = np.zeros((len(rows), DIMENSIONS), np.float32)
 
         def answer(chosen: np.ndarray, inputs: dict[str, Any]) -> Sequence[Any]:
+            nonlocal places
             with asked.autocast, faults_of_the_model():
-                return asked.inference(asked.model, inputs)
+                found = asked.inference(asked.model, inputs)
+            taken = None if self._embedded is None else self._embedded.take(len(chosen))
+            if places is not None and taken is not None:
+                places[chosen] = taken
+            else:
+                places = None
+            return found
 
         for chosen, found in self._halves.passed(rows, asked.batches(rows, examples, self._where), self._where, answer):
             for row, value in zip(chosen, found, strict=True):
                 outputs[row] = value
-        return outputs
+        return outputs, places
+
+
+def _by_example(places: np.ndarray | None, of: np.ndarray, examples: int) -> np.ndarray | None:
+    """The mean of the rows of each example; None where they are not known."""
+    if places is None:
+        return None
+    rows = np.maximum(1, np.bincount(of, minlength=examples)[:examples])  # those of none stand behind
+    return np.stack([np.bincount(of, each, examples)[:examples] for each in places.T], 1) / rows[:, None]

@@ -14,6 +14,7 @@ from typing import Any
 import torch
 
 from workbench import process
+from workbench.result import UsagePart
 from workbench.usage import Usage
 
 _RECORD = "prefix"
@@ -32,6 +33,7 @@ class ResumeState:
         tokens: Training tokens processed, padding excluded.
         usage: Cold usage by phase up to here.
         tensors: Weights, averages, optimiser moments and the random state, by name, on the CPU.
+        elsewhere: What of the usage was consumed on other machines. In a file its writer's own part may stand beside it.
     """
 
     run_id: str
@@ -40,6 +42,7 @@ class ResumeState:
     tokens: int
     usage: Mapping[str, Usage]
     tensors: Mapping[str, torch.Tensor]
+    elsewhere: Sequence[UsagePart] = ()
 
 
 class ResumeCache:
@@ -64,6 +67,7 @@ class ResumeCache:
             "step": state.step,
             "tokens": state.tokens,
             "usage": {name: u.to_json() for name, u in state.usage.items()},
+            "elsewhere": [part.to_json() for part in state.elsewhere],
         }
         path = self.path(state.run_id)
         temporary = process.draft(path)
@@ -89,7 +93,8 @@ class ResumeCache:
             path.unlink(missing_ok=True)
             return None
         usage = {name: Usage.from_json(u) for name, u in record.pop("usage").items()}
-        return ResumeState(**record, usage=usage, tensors=tensors)
+        elsewhere = tuple(UsagePart.from_json(part) for part in record.pop("elsewhere", ()))
+        return ResumeState(**record, usage=usage, tensors=tensors, elsewhere=elsewhere)
 
     def step(self, run_id: str) -> int:
         """Optimiser steps done in the state of a run, by its file's head alone; -1 where there is none that can be read."""

@@ -30,7 +30,7 @@ import torch.distributed as group
 
 from workbench.errors import Infeasible, UsageError
 from workbench.study import Recipe, load
-from workbench.training.loop import Checkpoint, train
+from workbench.training.loop import Checkpoint, test, train
 from workbench.training.resume_state import ResumeState
 from workbench.training.sharding import refuse
 
@@ -83,6 +83,12 @@ class Shards:
         finally:
             self._tell("close")
             segments.close()  # type: ignore[attr-defined]
+
+    def test(self, recipe: Recipe, weights: Path | None) -> dict[str, float]:
+        """As `workbench.training.test`, by all processes. Raises UsageError where the recipe needs a whole model."""
+        refuse(recipe)
+        self._tell("grade", recipe, weights)
+        return test(recipe, weights)
 
     def close(self) -> None:
         """End the other processes."""
@@ -144,6 +150,9 @@ def _follow(told: BinaryIO) -> None:
             os._exit(0)  # without waiting for a process group whose first member may be gone
         if word == "train":
             segments = train(*more)
+        elif word == "grade":
+            with contextlib.suppress(UsageError):
+                test(*more)
         elif word == "close":
             segments.close()
             found = None

@@ -352,7 +352,7 @@ class Tuning(Passes):
             return False
         with torch.no_grad():
             for name, parameter in self.parameters.items():
-                parameter.copy_(learned[name])
+                parameter.copy_(sharding.placed(learned[name], parameter))
         if fitted:
             self.model.head.adopt({name.removeprefix("head."): value for name, value in fitted.items()})  # type: ignore[operator,union-attr]
         self.average = []  # the adopted weights are averages already

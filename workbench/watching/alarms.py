@@ -1,24 +1,23 @@
 """When a class became more frequent, or rarer: change points in the stream of a model's answers, at a stated rate of
 false alarms.
 
-It is the Page-Hinkley test (Page 1954, Biometrika 41, 100-115) of the monitoring task: on the share of rows
-that get a class, window by window, against its own mean so far. The package river, which the task uses, reads
-one stream at a time and does not say when the rise began; here all classes, and the thousand streams that set
-the threshold, are arrays. A test holds both equal.
+It is the test of two samples with windows of several lengths (Willsky & Jones 1976, IEEE Trans. Automatic Control
+21:108; Lai 1995, J. Royal Statistical Society B 57:613): after each ten rows the share of a class in the latest
+10, 20, 40, … 640 rows is held against that in all rows before these, in standard errors of the difference. Shares
+are compared by the arcsines of their square roots, whose error depends on the number of rows alone (Anscombe 1948,
+Biometrika 35:246). So it counts how surely the usual share is known: soon after the first rows, which teach it, less
+than later.
 
-A class's usual share is that of the first `SETTLING` windows. Looked for is a rise to twice that (from one
-half on, by half of what is left) and a fall to half of it: one that was not noticed would leave too high a
-share for usual, and hide the next rise. Each class's statistic is divided by its variance, so that one threshold
-serves all: the lowest that, of streams of `HORIZON` rows without any change, at most a share `RATE` passes
-with any class, as simulated with the usual shares. Rows are taken to be independent: where equal ones come in
-bursts, there are more false alarms. After an alarm the usual shares are learned anew.
+One threshold serves all classes and lengths: the lowest that, of streams of `HORIZON` rows without any change, at most
+a share `RATE` passes with any class, as simulated with the usual shares. Rows are taken to be independent: where equal
+ones come in bursts, there are more false alarms. After an alarm the usual shares are learned anew.
 """
 
 from __future__ import annotations
 
 import functools
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -43,6 +42,12 @@ DELAY_SHARE = 0.95
 
 CLASSES = 20
 """The commonest classes are watched one by one, and all others together."""
+
+SPANS = (1, 2, 4, 8, 16, 32, 64)
+"""Windows that are held against those before: a large change shows in few, a small one in many."""
+
+LATEST = 10_000
+"""Of more rows than twice so many the latest are looked at, at least so many: the first of them changes only every so many."""
 
 OTHER = "(others)"
 
@@ -80,7 +85,8 @@ class Watched:
     Attributes:
         rows: Rows that were read.
         usual: The usual share of each class since the last alarm; none while too few rows have come since.
-        delays: Within how many rows a rise to twice that is noticed in `DELAY_SHARE` of the cases; None: later than `HORIZON`.
+        delays: Within how many rows a rise to twice that, which begins now, is noticed in `DELAY_SHARE` of the cases; None: later
+            than `HORIZON`.
         alarms: The alarms, the first one first.
     """
 
@@ -93,6 +99,9 @@ class Watched:
 NEEDED = WINDOW * SETTLING
 """Rows before which nothing can be said."""
 
+MOST_KNOWN = 10 * SETTLING
+"""Windows from which on a usual share is known as well as need be."""
+
 
 def watch(rows: Sequence[Row]) -> Watched:
     """Look for changes in the answers of one model.
@@ -101,14 +110,16 @@ def watch(rows: Sequence[Row]) -> Watched:
         rows: Its rows, the first one first. Those whose answer is no class are left out.
     """
     rows = [row for row in rows if row.label is not None]
-    told, start, usual, limit = list[Alarm](), 0, dict[str, float](), 0.0
+    told, usual, limit = list[Alarm](), dict[str, float](), 0.0
+    start = max(0, len(rows) // LATEST - 1) * LATEST
     while len(rows) - start >= NEEDED:
         found, usual, limit = _next(rows, start)
         if found is None:
             break
         told.append(found)
         start = found.row
-    delays = {name: delay(round(share, 3), limit) for name, share in usual.items()}
+    known = min((len(rows) - start) // WINDOW, MOST_KNOWN) // SETTLING * SETTLING  # in steps: each is simulated but once
+    delays = {name: delay(round(share, 3), limit, known) for name, share in usual.items()}
     return Watched(len(rows), usual, delays, told)
 
 
@@ -120,84 +131,81 @@ def _next(rows: Sequence[Row], start: int) -> tuple[Alarm | None, dict[str, floa
     windows = (len(rows) - start) // WINDOW
     of = np.array([places.get(str(row.label), len(names)) for row in rows[start : start + windows * WINDOW]])
     counts = np.stack([(of == place).reshape(windows, WINDOW).sum(1) for place in range(len(names) + 1)], axis=1)
-    shares = usual_shares(counts)
-    limit = threshold(tuple(round(float(share), 3) for share in shares))
-    values, began = statistic(counts)
-    passed = np.argwhere(values[SETTLING:] > limit)
-    if not len(passed):
-        since_start = (counts.sum(0) + 0.5) / (windows * WINDOW + 1)  # known better than after the first rows
-        return None, dict(zip([*names, OTHER], map(float, since_start), strict=True)), limit
-    at = SETTLING + int(passed[0][0])
-    change = int(values[at].argmax())
-    place, since = change % (len(names) + 1), int(began[at, change]) + 1
-    row = start + (at + 1) * WINDOW
-    name = [*names, OTHER][place]
-    after = float(counts[since : at + 1, place].mean()) / WINDOW
-    before = float(counts[:since, place].mean()) / WINDOW if since else float(shares[place])
-    return Alarm(name, row, rows[row - 1].time, start + since * WINDOW + 1, before, after), {}, limit
+    names.append(OTHER)
+    limit = threshold(tuple(round(float(share), 3) for share in _shares(counts[:SETTLING].sum(0), SETTLING)))
+    passed = [
+        (end, -float(abs(found[end - SETTLING - span]).max()), span, int(abs(found[end - SETTLING - span]).argmax()))
+        for span, found in deviations(counts)
+        for end in (SETTLING + span + np.flatnonzero(abs(found).max(1) > limit)[:1]).tolist()
+    ]
+    if not passed:
+        return None, dict(zip(names, map(float, _shares(counts.sum(0), windows)), strict=True)), limit
+    end, _, span, place = min(passed)  # the earliest, and of several the surest
+    row, since = start + end * WINDOW, end - span
+    before, after = (float(of.mean()) / WINDOW for of in (counts[:since, place], counts[since:end, place]))
+    return Alarm(names[place], row, rows[row - 1].time, start + since * WINDOW + 1, before, after), {}, limit
 
 
-def usual_shares(counts: np.ndarray) -> np.ndarray:
-    """The usual share of each class, never 0, shape (…, classes).
+def deviations(counts: np.ndarray) -> Iterator[tuple[int, np.ndarray]]:
+    """How far the share of each class in the latest windows is from that in all before, in standard errors.
 
     Args:
         counts: Rows of each class in each window, shape (…, windows, classes).
+
+    Yields:
+        Each of `SPANS` that there are enough windows for; and the deviations, above 0 where a class became more frequent, of shape
+        (…, windows - `SETTLING` - span + 1, classes): the first is that of the windows right behind settling.
     """
-    shares: np.ndarray = (counts[..., :SETTLING, :].sum(-2) + 0.5) / (NEEDED + 1)
+    windows = counts.shape[-2]
+    seen = np.cumsum(counts, -2)
+    total = WINDOW * np.arange(1, windows + 1)[:, None]
+    usual = _stabilised(seen, total)
+    for span in SPANS:
+        if SETTLING + span > windows:
+            return
+        before, latest = slice(SETTLING - 1, windows - span), slice(SETTLING - 1 + span, windows)
+        now = _stabilised(seen[..., latest, :] - seen[..., before, :], WINDOW * span)
+        yield span, (now - usual[..., before, :]) / np.sqrt(1 / (4 * total[before]) + 1 / (4 * WINDOW * span))
+
+
+def _stabilised(count: np.ndarray, of: np.ndarray | int) -> np.ndarray:
+    """The arcsine of a share's square root, whose standard error is 1 / (2 sqrt(of)) whatever the share."""
+    found: np.ndarray = np.arcsin(np.sqrt((count + 0.375) / (of + 0.75)))
+    return found
+
+
+def _shares(counts: np.ndarray, windows: int) -> np.ndarray:
+    """The share of each class by how often it came in so many windows, never 0 or 1."""
+    shares: np.ndarray = (counts + 0.5) / (windows * WINDOW + 1)
     return shares
-
-
-def statistic(counts: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """The test's value after each window, and behind which window each change began, both shape (…, windows, 2 x classes): first
-    the rises of all classes, then their falls.
-
-    Args:
-        counts: Rows of each class in each window, shape (…, windows, classes).
-    """
-    usual = usual_shares(counts)[..., None, :]
-    found = []
-    for sign, size in ((1, _rise(usual)), (-1, usual / 2)):
-        values, began = page_hinkley(sign * counts / WINDOW, size / 2)
-        found.append((values * size * WINDOW / (usual * (1 - usual)), began))
-    (rises, risen), (falls, fallen) = found
-    return np.concatenate([rises, falls], -1), np.concatenate([risen, fallen], -1)
-
-
-def page_hinkley(values: np.ndarray, slack: np.ndarray | float) -> tuple[np.ndarray, np.ndarray]:
-    """Page-Hinkley's statistic of rises after each value, and where its last minimum was, along the last axis but one."""
-    count = np.arange(1, values.shape[-2] + 1)[:, None]
-    sums = np.cumsum(values - np.cumsum(values, -2) / count - slack, -2)
-    lowest = np.minimum.accumulate(sums, -2)
-    where = np.maximum.accumulate(np.where(sums == lowest, count - 1, 0), -2)
-    return sums - lowest, where
 
 
 @functools.lru_cache(maxsize=64)
 def threshold(usual: tuple[float, ...]) -> float:
     """The lowest threshold by which at most a share `RATE` of unchanged streams of `HORIZON` rows raises an alarm."""
     shares, rng = np.array(usual) / sum(usual), np.random.default_rng(0)
-    highest = []
-    for _ in range(0, STREAMS, 111):  # in parts, as there may be many classes
-        counts = rng.multinomial(WINDOW, shares, (111, SETTLING + HORIZON // WINDOW))
-        highest.append(statistic(counts)[0][:, SETTLING:].max((1, 2)))
+    counts = rng.multinomial(WINDOW, shares, (STREAMS, SETTLING + HORIZON // WINDOW))
+    highest = np.max([abs(found).max((1, 2)) for _, found in deviations(counts)], 0)
     # Of n streams and one more, each is equally likely to be among the k highest.
-    return float(np.sort(np.concatenate(highest))[-int(RATE * (STREAMS + 1))])
+    return float(np.sort(highest)[-int(RATE * (STREAMS + 1))])
 
 
 @functools.lru_cache(maxsize=256)
-def delay(usual: float, limit: float) -> int | None:
-    """Within how many rows a rise to twice a share is noticed, in `DELAY_SHARE` of simulated cases; None: later than `HORIZON`."""
-    rng, calm = np.random.default_rng(1), 2 * SETTLING
+def delay(usual: float, limit: float, known: int) -> int | None:
+    """Within how many rows a rise to twice a share is noticed, in `DELAY_SHARE` of simulated cases; None: later than `HORIZON`.
+
+    Args:
+        usual: The share.
+        limit: The threshold.
+        known: In how many windows it was as usual.
+    """
+    rng, windows = np.random.default_rng(1), HORIZON // WINDOW
     usual = min(max(usual, 0.5 / (NEEDED + 1)), 1 - 0.5 / (NEEDED + 1))
-    share = np.where(np.arange(calm + HORIZON // WINDOW) < calm, usual, usual + _rise(np.array(usual)))
-    counts = rng.binomial(WINDOW, share, (DELAYS, len(share)))[..., None]
-    passed = statistic(counts)[0][:, calm:, 0] > limit
-    needed = np.where(passed.any(1), passed.argmax(1) + 1, len(share))
+    share = np.where(np.arange(known + windows) < known, usual, usual + min(usual, (1 - usual) / 2))
+    needed = np.full(DELAYS, windows + 1)
+    for span, found in deviations(rng.binomial(WINDOW, share, (DELAYS, len(share)))[..., None]):
+        passed = found[:, max(0, known + 1 - SETTLING - span) :, 0] > limit
+        first = max(known + 1, SETTLING + span) - known  # windows of the rise that the first of these has
+        needed = np.minimum(needed, np.where(passed.any(1), passed.argmax(1) + first, windows + 1))
     most = int(np.sort(needed)[int(np.ceil(DELAY_SHARE * DELAYS)) - 1])
-    return most * WINDOW if most <= HORIZON // WINDOW else None
-
-
-def _rise(usual: np.ndarray) -> np.ndarray:
-    """What is added to a share by the rise that is looked for."""
-    rise: np.ndarray = np.minimum(usual, (1 - usual) / 2)
-    return rise
+    return most * WINDOW if most <= windows else None

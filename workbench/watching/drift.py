@@ -1,13 +1,13 @@
 """Whether rows and answers in use are distributed as on the dev set.
 
 Lengths and confidences are compared by the Kolmogorov-Smirnov statistic, the largest distance between the two
-cumulative distributions. Classes and words are compared by the population stability index, the sum over parts
+cumulative distributions. Classes, words and embeddings are compared by the population stability index, the sum over parts
 of (p - q) ln(p / q), of which 0.1 is taken for a change worth a look and 0.25 for a large one (Siddiqi 2006,
 Credit Risk Scorecards).
 
-Of few rows both are large by chance. So each threshold is at least what chance alone passes in `CHANCE` / 4 of
+Of few rows both are large by chance. So each threshold is at least what chance alone passes in `CHANCE` / 5 of
 the looks: by Kolmogorov's distribution, and by PSI / (1/n + 1/m) having a chi-squared one (Yurdakul & Naranjo
-2020, Journal of Risk Model Validation 14:4). An unchanged stream is then called drifted, by any of the four,
+2020, Journal of Risk Model Validation 14:4). An unchanged stream is then called drifted, by any of the five,
 in at most one of a hundred looks.
 """
 
@@ -31,7 +31,7 @@ FEWEST = 50
 CHANCE = 0.01
 """Share of looks at an unchanged stream that may call it drifted."""
 
-MEASURES = 4
+MEASURES = 5
 KS_WORTH, PSI_WORTH = 0.1, 0.1
 """Changes below these are not worth a look, however sure they are."""
 
@@ -41,7 +41,7 @@ class Drift:
     """How one thing is distributed, against the dev set.
 
     Attributes:
-        what: `length`, `class`, `confidence` or `words`.
+        what: `length`, `class`, `confidence`, `words` or `embeddings`.
         measure: `KS` or `PSI`.
         value: The measure.
         threshold: Above this it is called drifted.
@@ -62,13 +62,14 @@ class Drift:
         return self.value > self.threshold
 
 
-def drifts(known: Reference, rows: Sequence[Row], words: Sequence[Line]) -> list[Drift]:
+def drifts(known: Reference, rows: Sequence[Row], words: Sequence[Line] = (), embeddings: Sequence[Line] = ()) -> list[Drift]:
     """Compare the latest rows of a model with the dev set that it was graded on.
 
     Args:
         known: How the dev set is distributed.
         rows: Rows that the model answered, the first one first.
         words: Counts of words of such rows, the first one first.
+        embeddings: The same of embeddings.
 
     Returns:
         What can be compared: there are enough rows, and both sides have it.
@@ -78,7 +79,9 @@ def drifts(known: Reference, rows: Sequence[Row], words: Sequence[Line]) -> list
     scores = [row.score for row in recent if row.score is not None]
     labels = Counter(row.label for row in recent if row.label is not None)
     found = [_ks("length", known.lengths, lengths, known.examples), _classes(known, labels)]
-    found += [_ks("confidence", known.scores, scores, known.examples), _words(known, words)]
+    found += [_ks("confidence", known.scores, scores, known.examples)]
+    found += [_spread("words", known.edges, words, known.examples)]
+    found += [_spread("embeddings", known.embedding_edges, embeddings, known.examples)]
     return [each for each in found if each is not None and each.rows >= FEWEST]
 
 
@@ -121,17 +124,17 @@ def _classes(known: Reference, actual: Mapping[str, int]) -> Drift | None:
     return Drift("class", "PSI", psi(*counts), psi_threshold(parts, m, n, CHANCE / MEASURES), n, known.examples)
 
 
-def _words(known: Reference, words: Sequence[Line]) -> Drift | None:
-    """Of the numbers that stand for words, the one that has moved most."""
+def _spread(what: str, edges: Sequence[Sequence[float]], counted: Sequence[Line], examples: int) -> Drift | None:
+    """Of the numbers of some vectors, the one that has moved most."""
     lines = list[Line]()
-    for line in reversed(words):
+    for line in reversed(counted):
         lines.append(line)
         if sum(each["rows"] for each in lines) >= RECENT:
             break
-    if not lines or not known.edges or any(len(line["parts"]) != len(known.edges) for line in lines):
+    if not lines or not edges or any(len(line["parts"]) != len(edges) for line in lines):
         return None
     rows = sum(line["rows"] for line in lines)
     counts = np.sum([line["parts"] for line in lines], axis=0)
-    even = [known.examples / counts.shape[1]] * counts.shape[1]
-    limit = psi_threshold(counts.shape[1], known.examples, rows, CHANCE / MEASURES / len(counts))
-    return Drift("words", "PSI", max(psi(even, of) for of in counts.tolist()), limit, rows, known.examples)
+    even = [examples / counts.shape[1]] * counts.shape[1]
+    limit = psi_threshold(counts.shape[1], examples, rows, CHANCE / MEASURES / len(counts))
+    return Drift(what, "PSI", max(psi(even, of) for of in counts.tolist()), limit, rows, examples)

@@ -6,6 +6,7 @@ They stand in a file beside the log: `NAME.feedback.json`.
 from __future__ import annotations
 
 import json
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -13,7 +14,7 @@ from typing import Any
 
 import numpy as np
 
-from workbench.data import cache, files, formats, labelled
+from workbench.data import cache, files, formats, labelled, redaction
 from workbench.data.files import wrong
 from workbench.data.labelled import LabelledTexts
 from workbench.errors import UsageError, did_you_mean
@@ -146,8 +147,11 @@ def quality(task: Task, known: Sequence[tuple[Row, str]], metric: str) -> Qualit
     """
     if not task.teachable:
         raise UsageError(f"right answers to a {type(task).__name__} cannot be given by a column: no score is told of them.")
-    pairs = [(example, said) for row, label in known if (example := _example(task, row, label)) is not None
-             for said in (_prediction(row),) if said is not None]  # fmt: skip
+    pairs = [
+        (example, said)
+        for row, label in known
+        if (example := answered(task, row, label)) is not None and (said := _prediction(row)) is not None
+    ]
     if not pairs:
         raise UsageError(
             "nothing can be said of these answers: the log has no predictions of these rows that could be graded, which are in it "
@@ -169,13 +173,16 @@ def _prediction(row: Row) -> Any:
     return row.answer if isinstance(row.answer, str) else None
 
 
-def _example(task: Task, row: Row, label: str) -> Example | None:
-    """The row with its right answer; None where that is no answer to it."""
-    asked = row.asked if isinstance(row.asked, Mapping) else None
-    if asked is None and row.label is None:
+def answered(task: Task, row: Row, label: str) -> Example | None:
+    """A row as an example of its task, with its right answer; None where that is none, or the log does not have what is needed."""
+    asked = row.asked if isinstance(row.asked, Mapping) and {*task.asked()} <= {*row.asked} else None  # files are in no log
+    if row.label is not None:
+        example = task.example(request.sample(task.asked()) if asked is None else asked)
+        return task.told(example, Labelled(tuple(_several(label)), None))
+    if asked is None:
         return None  # whoever grades a text looks at what was asked
-    example = task.example(request.sample(task.asked()) if asked is None else asked)
-    return task.told(example, Labelled(tuple(_several(label)), None) if row.label is not None else label)
+    # The log has placeholders for what is private, in the row and in what was predicted.
+    return task.answered(task.example(asked), redaction.value(label, redaction.finders(redaction.KINDS), Counter()))
 
 
 def _several(label: str) -> list[str]:

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
+import time
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
@@ -17,6 +19,12 @@ FOLDER = Path(".workbench", "serving")
 
 PARTS = 3
 """How many files of a log are kept beside the one that is written, which are put aside when they are full."""
+
+_EACH = ("server", "time", "uptime_seconds", "model_id")
+"""What all lines of a log have."""
+
+_TURNS = 5
+"""How often a log is read anew that is put aside meanwhile."""
 
 Line = Mapping[str, Any]
 
@@ -81,12 +89,14 @@ class History:
         requests: The lines of requests.
         shadows: Those of a second model, which answered after them.
         words: Counts of how words were distributed, of some rows each.
+        embeddings: The same of embeddings.
     """
 
     def __init__(self, lines: Sequence[Line]) -> None:
         self.requests: list[Line] = []
         self.shadows: list[Line] = []
         self.words: list[Line] = []
+        self.embeddings: list[Line] = []
         self._servers: dict[str, list[Line]] = {}
         for line in lines:
             event = line.get("event")
@@ -94,6 +104,8 @@ class History:
                 (self.shadows if line.get("shadow") is True else self.requests).append(line)
             elif event == "words":
                 self.words.append(line)
+            elif event == "embeddings":
+                self.embeddings.append(line)
             self._servers.setdefault(str(line.get("server")), []).append(line)
 
     @cached_property
@@ -164,10 +176,28 @@ def read(file: Path) -> History:
         EnvironmentFault: It cannot be read.
     """
     try:
-        content = b"".join([*(each.read_bytes() for each in parts(file)), file.read_bytes()])
+        content = _content(file)
     except OSError as error:
         raise EnvironmentFault(f"the log {file} cannot be read: {error.strerror}.") from error
     return History([*_lines(content)])
+
+
+def _content(file: Path) -> bytes:
+    """All files of a log, the oldest first. If one is put aside meanwhile they are read again: each line is there once."""
+    for turn in range(_TURNS):
+        with contextlib.suppress(FileNotFoundError):  # put aside a moment ago, and not begun anew yet
+            before = _signature(file)
+            content = b"".join(each.read_bytes() for each in before)
+            if before == _signature(file):
+                return content
+        time.sleep(0.01 * turn)
+    return b"".join(each.read_bytes() for each in (*parts(file), file))
+
+
+def _signature(file: Path) -> dict[Path, tuple[int, int]]:
+    """What tells the files of a log from those that take their names later: of one that is put aside no time changes any more."""
+    found = {each: each.stat() for each in (*parts(file), file)}
+    return {each: (known.st_ino, 0 if each == file else known.st_mtime_ns) for each, known in found.items()}
 
 
 def parts(file: Path) -> list[Path]:
@@ -193,7 +223,7 @@ def _lines(content: bytes) -> Iterator[Line]:
             line = json.loads(text)
         except ValueError:
             continue
-        if isinstance(line, dict) and "server" in line and "time" in line:
+        if isinstance(line, dict) and {*_EACH} <= {*line} and ("event" in line or "status" in line):
             yield line
 
 

@@ -112,7 +112,14 @@ def _check(history: History) -> None:
 def _model(history: History, used: Use, quality: Quality | None) -> Model:
     start, rows = history.start_of(used.model_id), history.of(used.model_id)
     known = Reference.from_json(start.get("reference") or {})
-    words = [line for line in history.words if line.get("model_id") == used.model_id]
+    words, embeddings = (
+        [line for line in lines if line["model_id"] == used.model_id] for lines in (history.words, history.embeddings)
+    )
     return Model(
-        used, start.get("evidence") or {}, drift.drifts(known, rows, words), known.examples > 0, alarms.watch(rows), quality
+        used,
+        start.get("evidence") or {},
+        drift.drifts(known, rows, words, embeddings),
+        known.examples > 0,
+        alarms.watch(rows),
+        quality,
     )

@@ -73,9 +73,10 @@ def agreements(history: History, offer: Offer) -> list[Agreement]:
 def _agreement(history: History, offer: Offer, model: str, beside: str) -> Agreement:
     from scipy.stats import binomtest
 
-    lines = [line for line in history.shadows if line["model_id"] == model and line["beside"] == beside]
+    seen = [line for line in history.shadows if line["model_id"] == model and line["beside"] == beside]
+    lines = [line for line in seen if line["status"] == 200]
     servers = [server for server in history.servers if (server.start.get("shadow") or {}).get("model_id") == model]
-    known: Line = lines[-1] if lines else servers[-1].start["shadow"]
+    known: Line = seen[-1] if seen else servers[-1].start["shadow"]
     agrees = [bool(each) for line in lines for each in line["agrees"]]
     rows, agreed = len(agrees), sum(agrees)
     interval = binomtest(agreed, rows).proportion_ci(method="wilson") if rows else None

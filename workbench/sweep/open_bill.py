@@ -14,7 +14,7 @@ from workbench.meter import Tenant, Window
 from workbench.usage import Usage, add_phases, total
 
 
-class UsageAccumulator:
+class OpenBill:
     """What one worker has consumed since its last Result: its open bill.
 
     Args:

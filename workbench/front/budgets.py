@@ -11,7 +11,7 @@ from workbench.result import Spending
 
 
 @dataclass(frozen=True)
-class Bound:
+class BudgetUse:
     """One budget of a sweep, and what is spent of it.
 
     Attributes:
@@ -44,7 +44,7 @@ def kwh(joules: float) -> str:
     return f"{number(joules / prices.JOULES_PER_KWH)} kWh"
 
 
-def bounds(spent: Spending, limits: Mapping[str, float | None]) -> list[Bound]:
+def budget_uses(spent: Spending, limits: Mapping[str, float | None]) -> list[BudgetUse]:
     """Return the budgets among the limits of a sweep, with what is spent of each.
 
     Args:
@@ -58,7 +58,7 @@ def bounds(spent: Spending, limits: Mapping[str, float | None]) -> list[Bound]:
         ("max_labels", "labels", 1.0),
     )
     return [
-        Bound(name, getattr(spent, name), most * unit) for limit, name, unit in known if (most := limits.get(limit)) is not None
+        BudgetUse(name, getattr(spent, name), most * unit) for limit, name, unit in known if (most := limits.get(limit)) is not None
     ]
 
 
@@ -72,7 +72,7 @@ def _seconds_to_bound(spent: Spending, limits: Mapping[str, float | None]) -> fl
 
     A budget of labels does not count, since labels are bought at the start of a run and not as time passes.
     """
-    shares = [bound.share for bound in bounds(spent, limits) if bound.share and bound.name != "labels"]
+    shares = [bound.share for bound in budget_uses(spent, limits) if bound.share and bound.name != "labels"]
     fullest = max((share for share in shares if share is not None), default=0.0)
     # The bound that is fullest is met first, all of them filling at their mean rates.
     return max(0.0, spent.seconds / fullest - spent.seconds) if fullest and spent.seconds else None
