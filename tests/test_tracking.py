@@ -516,7 +516,7 @@ def test_metrics_are_finite_known_and_few() -> None:
         (0.00025, "2.5e-4"),
         (0.25, "0.25"),
         (128, "128"),
-        (1e5, "1e5"),
+        (1e7, "1e7"),
         ("/a/model/", "model"),
         (True, "True"),
         (0.0, "0"),
