@@ -65,11 +65,34 @@ def pytest_xdist_make_scheduler(config, log):
 
 
 LONGEST = (
+    "test_ray.py",
     "test_sweep.py",
-    "test_postgresql.py",
+    "test_types.py",
     "test_kills.py",
+    "test_postgresql.py",
+    "test_chaos.py",
+    "test_compiling.py",
+    "test_sharding.py",
+    "test_task_continual.py",
+    "test_serving_commands.py",
+    "test_confirm.py",
+    "test_autoscaling.py",
+    "test_gpu_benchmark.py",
+    "test_tracking.py",
+    "test_formulations_text.py",
+    "test_dashboard_browser.py",
+    "test_methods_kinds.py",
+    "test_replay.py",
+    "test_likelihood.py",
+    "test_forecast_pairs.py",
+    "test_cli.py",
+    "test_parents.py",
+    "test_asking_shown.py",
+    "test_bad_inputs.py",
+    "test_serving_shadow.py",
+    "test_serving_onnx.py",
 )
-"""Files that take longest, by the half minute: they go first, so that the test workers end together."""
+"""Files that take more than ten seconds, about the longest first, and those that wait beside those that compute."""
 
 
 def pytest_collection_modifyitems(items):

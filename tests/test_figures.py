@@ -77,6 +77,13 @@ def test_baselines_are_drawn_where_there_are_some(view: View) -> None:
     assert not figures.front(Points.of([FOUR[1]], view)).layout.annotations
 
 
+@pytest.mark.parametrize(("score", "place"), [(12, "bottom"), (50, "top")])
+def test_of_two_baselines_that_lie_together_one_is_told_below(view: View, score: int, place: str) -> None:
+    untuned = replace(point(9, "none", score, 1), recipe={**FOUR[0].recipe, "method": {"name": "none"}, "epochs": 0})
+    told = figures.front(Points.of([*FOUR, untuned], view)).layout.annotations
+    assert [each.yanchor for each in told] == ["bottom", place]
+
+
 def test_what_was_asked_is_marked(view: View) -> None:
     points = Points.of(FOUR, view)
     picks = answers.picks(points, budget=0.0004, target=55.0)

@@ -101,7 +101,7 @@ def test_a_step_has_the_gradient_of_all_layers(names: dict[str, str], kind: str,
                 assert of.at_hand(rows, np.arange(16))
         of.model.eval()  # dropout above the frozen layers is not what is asked about
         passed.clear()
-        of._gradient(rows, np.arange(16))
+        of.gradient(rows, np.arange(16))
         assert (not passed) is kept
         gradients.append({name: p.grad for name, p in of.parameters.items() if p.grad is not None})
     assert gradients[0].keys() == gradients[1].keys() != set()

@@ -48,7 +48,7 @@ def assert_whole(place, results):
 
 
 def test_kills_at_random_moments_lose_nothing(tmp_path, tiny, capsys):
-    place = Place(tmp_path, tiny, train=256, epochs=16)
+    place = Place(tmp_path, tiny, train=256, epochs=8)
     rng = random.Random(KILLS)
     kept, walls, leased = {}, 0.0, 0
     before = 0.0

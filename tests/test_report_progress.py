@@ -121,6 +121,18 @@ def test_a_worker_elsewhere_is_dead_after_a_minute_of_silence() -> None:
     assert found.at_work == 1
 
 
+def test_between_two_leases_what_is_next_is_being_chosen() -> None:
+    done = Settled.of([replace(result(0), finished=NOW - 5.0)], VIEW)
+    limits = {"trials": 12.0}
+    found = progress(done, [], None, VIEW, now=NOW, limits=limits)
+    assert (found.state, found.sentences()[0]) == ("choosing", "What is next is being chosen: 1 of 12 runs begun.")
+    for later in (NOW + 60.0, NOW - 10.0):  # nobody came back; a clock that is ahead says nothing
+        assert progress(done, [], None, VIEW, now=later, limits=limits).state == "broken"
+    dead = lease(result(1, status="running"), process_started=-9.0)
+    assert progress(done, [dead], None, VIEW, now=NOW, limits=limits).state == "broken"
+    assert progress(done, [], {"reason": "you stopped it", "what": "sweep"}, VIEW, now=NOW, limits=limits).state == "ended"
+
+
 def test_nothing_yet_is_said_so() -> None:
     assert progress(Settled.of([], VIEW), [], None, VIEW, now=NOW).sentences() == ["No sweep has begun yet."]
     begun = progress(Settled.of([], VIEW), [], None, VIEW, now=NOW, limits={"trials": 12})

@@ -296,6 +296,30 @@ def test_what_learning_before_bought_is_what_was_measured() -> None:
     assert f"On average it told {mean[0]}, {mean[1]} and {mean[2]} %" in words
 
 
+def test_the_table_of_teachers_is_its_record() -> None:
+    record, room = results("distillation"), text_of("studies/README.md")
+    for data, of in record["summary"].items():
+        for way, found in of.items():
+            assert distillation_row(data, way, found) in room
+    words = words_of("studies/README.md")
+    assert f"tuned on {record['labels']} labels, answered {record['asked']} examples" in words
+    assert {row["seed"] for row in record["rows"]} == {0, 1, 2}
+    assert "means over three seeds" in words
+
+
+def distillation_row(data: str, way: str, found: dict[str, Any]) -> str:
+    """A row of the table of what teachers bring."""
+
+    def told(name: str) -> str:
+        return f"{found[name][0]:.1f} ± {found[name][1]:.1f}" if name in found else ""
+
+    cells = [
+        data, way, told("accuracy"), told("above alone"), told("above alone, longer"),
+        f"{found['predictions_per_second'][0]:,.0f}",
+    ]  # fmt: skip
+    return f"| {' | '.join(cells)} |"
+
+
 def test_the_answer_and_the_figures_of_the_sweeps_are_those_of_the_records() -> None:
     words, qa = words_of("studies/README.md"), results("qa")
     assert qa["answer"] in words

@@ -95,3 +95,11 @@ def test_lines_of_something_else_are_left_out(tmp_path: Path) -> None:
         other.writelines(json.dumps(each) + "\n" for each in (5, [], {"time": 1.0, "server": "a"}, {"status": 200}))
     assert ids(file) == ["one"]
     assert len(history.read(file).servers) == 1
+
+
+def test_a_model_from_before_the_study_was_edited_is_one_of_the_study(tmp_path: Path) -> None:
+    log = Log(tmp_path / "a.jsonl", MODEL, ASKED)
+    log.event("start", process=this_process(), evidence={"study": "my-news-0123abcd"})
+    log.close()
+    found = history.read(tmp_path / "a.jsonl")
+    assert [found.is_of(name) for name in ("my-news-0123abcd", "my-news-4567cdef", "my-0123abcd")] == [True, True, False]

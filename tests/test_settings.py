@@ -17,8 +17,8 @@ def _no_settings(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 
 def example() -> str:
     """The example of the module's docstring."""
-    text = (settings.__doc__ or "").split("\n\n", 1)[1].rsplit("\n\n", 1)[0]
-    return "\n".join(line.removeprefix("    ") for line in text.splitlines()).replace("# a country, or g_co2e_per_kwh = …", "")
+    lines = (line for line in (settings.__doc__ or "").splitlines() if line.startswith("    "))
+    return "\n".join(lines).replace("# a country, or g_co2e_per_kwh = …", "")
 
 
 def write(text: str) -> Path:

@@ -25,6 +25,11 @@ HEAVY = {
     "plotly",
     "scipy",
     "sklearn",
+    "torchmetrics",
+    "numpydoc",
+    "huggingface_hub",
+    "pynvml",
+    "psutil",
 }
 
 
@@ -59,7 +64,15 @@ COMMANDS = sorted({f"workbench.cli.{module}" for module, _ in _COMMANDS.values()
     [
         ("workbench",),
         ("workbench.cli",),
-        ("workbench.study", "workbench.tasks", "workbench.report", "workbench.front.points", "workbench.training"),
+        (
+            "workbench.study",
+            "workbench.tasks",
+            "workbench.report",
+            "workbench.front.points",
+            "workbench.training",
+            "workbench.meter",
+            "workbench.tracking",
+        ),
         tuple(COMMANDS),
     ],
     ids=("package", "cli", "rooms", "commands"),

@@ -2,7 +2,6 @@
 
 import dataclasses
 import pickle
-import sys
 from pathlib import Path
 
 import numpy as np
@@ -307,11 +306,3 @@ def test_a_task_is_a_plain_value():
     assert isinstance(qa, QuestionAnswering)
     assert dataclasses.replace(qa, train=3).train == 3
     assert task().digest() == task(train=1, seed=3).digest() == load(FIXTURE).digest
-
-
-def test_importing_the_tasks_loads_nothing_heavy():
-    import subprocess
-
-    heavy = ["torch", "transformers", "datasets", "pandas", "torchmetrics", "numpydoc", "huggingface_hub"]
-    code = f"import sys, workbench.tasks; print([name for name in {heavy} if name in sys.modules])"
-    assert subprocess.run([sys.executable, "-c", code], capture_output=True, text=True).stdout.strip() == "[]"

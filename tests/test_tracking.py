@@ -181,11 +181,6 @@ def mirrored(
     assert notebook.close(60) == 0
 
 
-def test_importing_costs_nothing() -> None:
-    code = "import sys, workbench.tracking; print([m for m in ('mlflow', 'sqlalchemy', 'torch', 'optuna') if m in sys.modules])"
-    assert subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout.strip() == "[]"
-
-
 def test_a_sweep_in_the_notebook(uri: str) -> None:
     told: list[tuple[str, str]] = []
     problems: list[str] = []
@@ -521,7 +516,7 @@ def test_metrics_are_finite_known_and_few() -> None:
         (0.00025, "2.5e-4"),
         (0.25, "0.25"),
         (128, "128"),
-        (1e5, "1e5"),
+        (1e7, "1e7"),
         ("/a/model/", "model"),
         (True, "True"),
         (0.0, "0"),

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from importlib import metadata
 from pathlib import Path
 
-from workbench import carbon, ledger, prices, settings, tracking
+from workbench import carbon, ledger, prices, settings, tracking, training
 from workbench.data import cache
 from workbench.data.builtin import MODELS
 from workbench.errors import WorkbenchError
@@ -65,14 +65,14 @@ def _device() -> Iterator[Finding]:
     import psutil
     import torch
 
+    precision = "bfloat16" if training.has_bfloat16(training.device().type) else "float32"
     if torch.cuda.is_available():
         properties = torch.cuda.get_device_properties(0)
-        precision = "bfloat16" if torch.cuda.is_bf16_supported() else "float32"
         yield Finding("device", "ok", f"{properties.name}, {properties.total_memory / 2**30:.0f} GiB, trains in {precision}")
     else:
         memory = psutil.virtual_memory()
         free = f"{memory.available / 2**30:.1f} of {memory.total / 2**30:.1f} GiB free"
-        yield Finding("device", "note", f"no GPU: trains on {torch.get_num_threads()} CPU threads, {free}")
+        yield Finding("device", "note", f"no GPU: trains on {torch.get_num_threads()} CPU threads in {precision}, {free}")
     yield _barriers()
 
 

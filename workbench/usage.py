@@ -294,13 +294,19 @@ class Usage:
         return record | {name: value for name, value in more.items() if value}
 
     @classmethod
-    def from_json(cls, record: Mapping[str, Any]) -> Usage:
-        """Rebuild from `to_json`; keys of a later schema are ignored, missing amounts are unknown."""
+    def from_json(cls, record: Mapping[str, Any], sources: Mapping[str, str] | None = None) -> Usage:
+        """Rebuild from `to_json`; keys of a later schema are ignored, missing amounts are unknown.
+
+        Args:
+            record: The window.
+            sources: What it says of its sources beside its own; the windows of a record share it, and are not to change it.
+        """
         numbers: dict[str, Any] = {name: record.get(name) for name in _NUMBERS}
         numbers["others_seconds"] = record.get("others_seconds", 0.0)  # records from before hosts were shared
+        own = record.get("sources", {})
         return cls(
             **numbers,
-            sources=dict(record.get("sources", {})),
+            sources=sources if sources is not None and not own else {**(sources or {}), **own},
             errors=dict(record.get("errors", {})),
             devices=tuple(DeviceUsage(**_known(DeviceUsage, device)) for device in record.get("devices", ())),
             work=Work(**_known(Work, record["work"])) if "work" in record else _NO_WORK,

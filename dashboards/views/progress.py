@@ -35,7 +35,7 @@ def show(c: Context) -> None:
     """Show the page."""
     st.subheader("Progress", anchor=False)
     state = _now(c).state
-    every = {"working": REFRESH_SECONDS, "starting": REFRESH_SECONDS, "ended": None}.get(state, IDLE_SECONDS)
+    every = {**dict.fromkeys(("working", "starting", "choosing"), REFRESH_SECONDS), "ended": None}.get(state, IDLE_SECONDS)
     # Not a decorator, since the interval depends on the state: an ended sweep is not read again.
     st.fragment(_strip, run_every=every)(c, state)
     st.markdown("##### What the money has bought")

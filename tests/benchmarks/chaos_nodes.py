@@ -95,13 +95,12 @@ class Recorded:
             self._pause((epochs - at) * pace)
             usage, at = Usage(seconds=epochs * pace, cpu_seconds=epochs * pace), epochs
             steps = int(8 * epochs)
-            yield SimpleNamespace(
+            yield training.Checkpoint(
                 recipe=recipe.with_epochs(epochs),
                 scores={"accuracy": best * (1 - math.exp(-2 * epochs)), "dev_loss": math.exp(-epochs)},
                 labels=64,
                 bought=(),
                 labels_by_order={},
-                elsewhere=(),
                 step=steps,
                 examples=8 * steps,
                 tokens=80 * steps,

@@ -3,7 +3,8 @@
 One fixed list of recipes is replayed in every arm (`engine_arms.py`): same order of examples, initial weights,
 precision, effective batch and evaluation, a constant learning rate, no averaging of weights, and no dropout, so that
 results can be compared. An arm whose loss on the dev set differs from N2's by more than 1e-4 is void, except N3, whose
-batches are others. Texts are made of words of docstrings, their lengths drawn from a lognormal distribution: `chat`
+batches are others, and `ours, bfloat16`, all else being in float32: how far its loss is from N2's is shown
+(`loss_apart`). Texts are made of words of docstrings, their lengths drawn from a lognormal distribution: `chat`
 (median 11 tokens, padded to 128 by N1), `paragraphs` (median 64 tokens, cut at 512) and `128` (the same, cut at 128).
 Arms are interleaved, in another order in every round; figures are medians over rounds of ratios within a round. Steps
 and evaluation are compared; what a run takes beside them stands apart (`fixed_seconds`).
@@ -50,6 +51,8 @@ BATCH = 32
 PER_WORD = 1.3
 """Tokens of a word of these texts, about."""
 ARMS = ("N1", "N2", "N3", "ours")
+IN_BFLOAT16 = "ours, bfloat16"
+"""Ours as `precision="auto"` has it on machines with the instructions; all others are in float32."""
 WITHOUT = ("ours without packed rows", "ours without similar lengths")
 """Rows padded in micro-batches of similar length; and padded to the longest of the whole step."""
 
@@ -314,7 +317,7 @@ def summary_of(rows: Sequence[dict[str, Any]], jobs: dict[str, float], peak: flo
                 "profile": own[0]["profile"],
                 "arm": arm,
                 "rounds": len(own),
-                "void": arm != "N3" and apart > GATE,
+                "void": arm not in ("N3", IN_BFLOAT16) and apart > GATE,
                 "loss_apart": apart,
                 "steps_seconds": statistics.median(row["steps"] for row in own),
                 "wall_seconds": statistics.median(row["wall"] for row in own),
@@ -336,7 +339,7 @@ def over_profiles(rows: Sequence[dict[str, Any]], summary: Sequence[dict[str, An
     found: dict[str, Any] = {}
     for profile in dict.fromkeys(row["profile"] for row in rows):
         of = [row for row in rows if row["profile"] == profile and not row["job"].startswith("head")]
-        for arm in (*ARMS[:3], *WITHOUT):
+        for arm in (*ARMS[:3], *WITHOUT, IN_BFLOAT16):
             jobs = {row["job"] for row in of}
             if any((job, arm) in void or (job, "ours") in void for job in jobs):
                 found.setdefault(profile, {})[arm] = None
@@ -352,7 +355,8 @@ def over_profiles(rows: Sequence[dict[str, Any]], summary: Sequence[dict[str, An
 
 def table_of(record: dict[str, Any]) -> str:
     """The table of README.md: seconds of others over ours, by profile and by recipe."""
-    lines = [f"| recipes | {' | '.join((*ARMS[:3], *WITHOUT))} |", "|---|---|---|---|---|---|"]
+    shown = [*next(iter(record["profiles"].values()))]  # earlier records have fewer arms
+    lines = [f"| recipes | {' | '.join(shown)} |", "|---" * (1 + len(shown)) + "|"]
 
     def cell(of: dict[str, Any] | None) -> str:
         return "void" if of is None else f"{of['median']:.1f} ({of['low']:.1f} to {of['high']:.1f})"
@@ -363,7 +367,7 @@ def table_of(record: dict[str, Any]) -> str:
     by = {(each["job"], each["arm"]): each for each in record["summary"]}
     for job in dict.fromkeys(each["job"] for each in record["summary"] if each["job"].startswith("head")):
         told = [None if by[job, arm]["void"] or by[job, "ours"]["void"] else by[job, arm]["over_ours"] for arm in ARMS[:3]]
-        lines.append(f"| {job}, after the first run | {' | '.join(map(cell, told))} | | |")
+        lines.append(f"| {job}, after the first run | {' | '.join(map(cell, told))} |" + " |" * (len(shown) - 3))
     return "\n".join(lines)
 
 
@@ -423,7 +427,7 @@ def _measured(folder: Path, chosen: argparse.Namespace, deadline: float) -> dict
         fixed[arm] = json.loads(subprocess.run(command, check=True, capture_output=True, text=True).stdout.splitlines()[-1])
         print(arm, fixed[arm], file=sys.stderr, flush=True)
     jobs = jobs_of(folder, chosen.encoder, chosen.writer, chosen.only)
-    peaks = [measured_peak_flops()]
+    peaks = [measured_peak_flops(precision="float32")]
     _leave_imports_out_of_collections()  # as a sweep does
     small = min(jobs, key=lambda job: (job.profile != "chat", not job.name.startswith("lora")))
     memory = memory_over_runs(small, chosen.runs) if chosen.runs else None
@@ -432,7 +436,7 @@ def _measured(folder: Path, chosen: argparse.Namespace, deadline: float) -> dict
         if job.profile in ("chat", "generation"):
             _warmed(job)
     rows = rounds_of(jobs, deadline, chosen.rounds)
-    peaks.append(measured_peak_flops())
+    peaks.append(measured_peak_flops(precision="float32"))
     peak = max(each for each in peaks if each is not None)
     summary = summary_of(rows, {job.name: floor_flops(job) for job in jobs}, peak)
     packages = ("torch", "transformers", "peft", "mlflow", "accelerate", "tokenizers", "workbench")

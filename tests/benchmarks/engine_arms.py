@@ -8,6 +8,7 @@ written at once); `N3` is N2 with batches of similar length, which are other bat
 from __future__ import annotations
 
 import contextlib
+import dataclasses
 import os
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -186,7 +187,7 @@ def _batch(rows: Sequence[Sequence[int]], targets: Sequence[Any], width: int | N
 
 
 def _autocast() -> torch.autocast:
-    """bfloat16 on a GPU, as the product's `precision="auto"` has it; nothing on a CPU."""
+    """bfloat16 on a GPU, as the product's `precision="auto"` has it; nothing on a CPU, where all arms but one are in float32."""
     return torch.autocast(training.device().type, torch.bfloat16, enabled=training.device().type == "cuda")
 
 
@@ -409,6 +410,8 @@ def arms_of(job: Job, meter: Meter, *, records: bool = True) -> dict[str, Callab
     if job.recipe.method.kind == "head":
         # The first run of a sweep computes what the later ones find; `ours` is a later one.
         return found | {"ours, first": first, "ours without kept features": lacking("kept features")}
+    in_bfloat16 = dataclasses.replace(job, recipe=dataclasses.replace(job.recipe, precision="bfloat16"))
+    found["ours, bfloat16"] = lambda: ours(in_bfloat16, meter)
     found["ours without packed rows"] = lacking("packed rows")
     found["ours without similar lengths"] = lacking("similar lengths")
     if job.recipe.method.kind == "full" and not job.writes:

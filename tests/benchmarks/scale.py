@@ -35,8 +35,6 @@ import sqlalchemy
 from servers import Server, made_on, server
 
 from workbench import Recipe, Study, choice, full, integers, loguniform, peft, prices, search
-from workbench.front.members import pareto_front
-from workbench.front.objectives import View
 from workbench.ledger import Ledger, Patience
 from workbench.ledger.statements import TOKEN
 from workbench.prices import Prices
@@ -251,18 +249,13 @@ def fill(of: Study, database: Server, most: int) -> None:
 
 
 def read(of: Study, database: Server) -> dict[str, Any]:
-    """What reading all results takes one who has read none, and the front of them."""
+    """What reading all results takes one who has read none."""
     ledger = Ledger.find(of.name, database.url, read_only=True)
     before, began = psutil.Process().memory_info().rss, time.perf_counter()
     results = ledger.results()
     seconds, size = time.perf_counter() - began, psutil.Process().memory_info().rss - before
-    view = View.of(ledger.description, OFFER, 0.0)
-    began = time.perf_counter()
-    members = pareto_front(results, view)
     return {
         "read_all_seconds": round(seconds, 2),
-        "front_seconds": round(time.perf_counter() - began, 2),
-        "front_members": len(members),
         "kib_each": round(size / len(results) / 1024, 1),
     }
 
@@ -315,7 +308,7 @@ def table_of(record: dict[str, Any]) -> str:
         lines.append(
             f"| {each['workers']} | {each['results_per_second']:.2f} | {times} | {100 * each['lost_share_of_a_minute']:.1f} % |"
         )
-    read = {"all, s": "read_all_seconds", "their front, s": "front_seconds", "KiB each": "kib_each"}
+    read = {"all, s": "read_all_seconds", "KiB each": "kib_each"}
     read = {title: name for title, name in read.items() if any(name in each for each in record["growth"])}
     heads = ["results held", "a write, ms", "a lease, ms", "what is new, ms", *read]
     lines += ["", f"| {' | '.join(heads)} |", "|---" * len(heads) + "|"]

@@ -31,7 +31,7 @@ from workbench.report.caveats import doubts, redaction_text
 from workbench.report.columns import COLUMNS, POINT, cells
 from workbench.report.records import front_record
 from workbench.report.text import plain_score
-from workbench.result import COSTS, Result, by_run, carried, current
+from workbench.result import COSTS, Result, by_run, carried, current, same_machine
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -242,7 +242,8 @@ def explain_costs(results: Sequence[Result], view: View) -> None:
     """Say what dollars and seconds are where they are not as measured: carried over to the view's machine, or contended."""
     if text := contended_text(results):
         messages.print(text, style="dim", markup=False)
-    found = [each for r in results for part in r.parts if (each := carried(part, view.offer_for(part))) is not None]
+    elsewhere = ((part, offer) for r in results for part in r.parts if not same_machine(part, offer := view.offer_for(part)))
+    found = [each for part, offer in elsewhere if (each := carried(part, offer)) is not None]
     for note in sorted({each.note for each in found if each.basis == "scaled"}):
         text = f"Scaled: no run was made on {view.offer.name}; US$ and time are carried over {note}."
         messages.print(text, style="dim", markup=False)

@@ -25,6 +25,9 @@ CLOUD = 2000
 there are still more, the graphics card draws them, and the text under the pointer is short.
 """
 
+NEAR = 0.05
+"""Share of the scores' range within which the words on two lines would lie over each other."""
+
 SPOTS = (90, 50)
 """Spots across and up, as many marks as have room beside each other. A browser without a GPU takes
 seconds to draw 10,000 marks.
@@ -217,6 +220,7 @@ def _intervals(group: Sequence[Result], points: Points) -> dict[str, Any]:
 
 
 def _baselines(figure: Figure, points: Points) -> None:
+    scores, drawn = [*map(points.score, points.found)], list[float]()
     for name, r in baselines(points).items():
         y = points.score(r)
         figure.add_shape(
@@ -225,8 +229,12 @@ def _baselines(figure: Figure, points: Points) -> None:
         price = cost_text(points.view, r, points.view.minimize[0])
         text = f"{'best ' if name == 'full tuning' else ''}{name} {y:.1f} for {price}"
         # At the end of the line that the front is further from: it rises from the lower left to the upper right.
-        high = y > max(map(points.score, points.found)) / 2
-        place = {"x": 0 if high else 1, "xanchor": "left" if high else "right", "xref": "x domain", "y": y, "yanchor": "bottom"}
+        high = y > max(scores) / 2
+        place = {"x": 0 if high else 1, "xanchor": "left" if high else "right", "xref": "x domain", "y": y}
+        # Of two lines that lie together the second is told of below.
+        together = any(abs(y - other) < NEAR * (max(scores) - min(scores)) for other in drawn)
+        place["yanchor"] = "top" if together else "bottom"
+        drawn.append(y)
         figure.add_annotation(text=text, **place, showarrow=False, font={"size": 12, "color": INK})
 
 

@@ -8,7 +8,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from workbench import prices, process
+from workbench import prices, process, training
 from workbench.meter import cpu_energy, host, number_gpus_as_nvml
 from workbench.meter.processors import AVERAGE, CpuPower, cpu_power
 
@@ -107,21 +107,24 @@ PEAK_SECONDS = 0.3
 """How long products of matrices are timed to measure a machine's peak."""
 
 
-def measured_peak_flops(seconds: float = PEAK_SECONDS, clock: Callable[[], float] = time.perf_counter) -> float:
+def measured_peak_flops(
+    seconds: float = PEAK_SECONDS, clock: Callable[[], float] = time.perf_counter, *, precision: str = "auto"
+) -> float:
     """Measure the most FLOP/s that one device reaches: the quickest product of two square matrices.
 
-    On a CPU they are float32 and of width 1,024, with the threads that training has; on a GPU of width 8,192 and in bfloat16 where
-    it has that, as training is by default.
+    On a CPU they are of width 1,024, with the threads that training has, on a GPU of width 8,192.
 
     Args:
         seconds: How long to time, at least.
         clock: Seconds that only rise.
+        precision: `float32`, `bfloat16`, or `auto`: as training has it by default, bfloat16 where there are instructions for it.
     """
     import torch
 
     cuda = torch.cuda.is_available()
     width = 8192 if cuda else 1024
-    dtype = torch.bfloat16 if cuda and torch.cuda.is_bf16_supported() else torch.float32
+    half = precision == "bfloat16" or (precision == "auto" and training.has_bfloat16("cuda" if cuda else "cpu"))
+    dtype = torch.bfloat16 if half else torch.float32
     ones = torch.ones(width, width, dtype=dtype, device="cuda" if cuda else "cpu")
     out, quickest, began = torch.empty_like(ones), math.inf, clock()
     while True:

@@ -12,7 +12,7 @@ from workbench.front.confirmed import corrected_points
 from workbench.front.hypervolume import hypervolume
 from workbench.front.members import pareto_front
 from workbench.front.objectives import View
-from workbench.ledger.leases import alive, of_lease
+from workbench.ledger.leases import SILENCE_SECONDS, alive, of_lease
 from workbench.quantities import dollars, duration, many, number
 from workbench.report.machines import Machine, machines, with_workers
 from workbench.report.text import describe_plan
@@ -63,8 +63,8 @@ class Progress:
     """How a sweep stands.
 
     Attributes:
-        state: `working`; `ended`; `broken` where one began, or left leases, and nobody works any more; `starting` where one has
-            begun and has chosen nothing yet; `new` before any.
+        state: `working`; `ended`; `broken` where one began, or left leases, and nobody works any more; `choosing` where nobody
+            does and something was recorded lately; `starting` where one has begun and has chosen nothing yet; `new` before any.
         reason: Why the last sweep ended, in words; empty unless it has ended.
         what: What ended: `sweep` or `confirmation`.
         runs: Number of runs begun, without replicates.
@@ -143,6 +143,8 @@ class Progress:
             return f"The {self.what} ended: {self.reason}. {runs[:1].upper()}{runs[1:]}."
         if self.state == "broken":
             return f"Nobody works on this study, and its last sweep did not say why it stopped: {runs}. Running it again continues."
+        if self.state == "choosing":
+            return f"What is next is being chosen: {runs}."
         return "A sweep has begun: its first run is being chosen." if self.state == "starting" else "No sweep has begun yet."
 
     def _money(self) -> str:
@@ -168,6 +170,7 @@ class Settled:
         outdated: Number of Results whose inputs have changed since.
         changed: Which inputs have changed.
         machines: The machines that they were made on.
+        recorded: When the last of them was, in seconds since 1970.
         points: Number of points that can be chosen.
         front: Number of members of the front.
         hypervolume: Hypervolume of the front; None as in `Progress`.
@@ -187,6 +190,7 @@ class Settled:
     outdated: int = 0
     changed: tuple[str, ...] = ()
     machines: Mapping[tuple[str, str, str], Machine] = field(default_factory=dict)
+    recorded: float = 0.0
 
     @classmethod
     def of(cls, results: Sequence[Result], view: View) -> Settled:
@@ -213,6 +217,7 @@ class Settled:
             outdated=len(finished) - len(known),
             changed=tuple(kinds(finished)),
             machines=machines(finished),
+            recorded=max((r.finished for r in finished), default=0.0),
         )
 
     def with_work(self, making: Sequence[Result], view: View) -> Spending:
@@ -255,7 +260,9 @@ def progress(
     left = seconds_left(spent, limits, len(done)) if at_work else None
     trials = limits.get("trials")
     swept = settled.results and limits  # without limits the Results may have been taken over from an older form
-    idle = "broken" if workers or swept else "starting" if limits else "new"
+    # Between two leases a worker reads, decides and loads. A clock that is ahead of this one says nothing.
+    lately = not workers and 0 <= now - settled.recorded < SILENCE_SECONDS
+    idle = "choosing" if swept and lately else "broken" if workers or swept else "starting" if limits else "new"
     return Progress(
         state="working" if at_work else "ended" if ended else idle,
         reason="" if at_work or not ended else str(ended["reason"]),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
@@ -230,15 +231,21 @@ class Result:
         record = upgraded(record)
         known = {name: record[name] for name in cls.__dataclass_fields__ if name in record and name not in _SEEN}
         known["cause"] = None if record["cause"] is None else Cause(record["cause"])
-        shared = record.get("sources", {})
+        shared = _same(tuple(record.get("sources", {}).items()))
 
         def windows(of: Mapping[str, Any]) -> dict[str, Usage]:
-            return {p: Usage.from_json({**u, "sources": {**shared, **u.get("sources", {})}}) for p, u in of.items()}
+            return {phase: Usage.from_json(usage, shared) for phase, usage in of.items()}
 
         known |= {name: windows(record.get(name, {})) for name in ("usage", "spent")}
         parts = record.get("elsewhere", ())
         known["elsewhere"] = tuple(UsagePart(part["offer"], part["device"], windows(part["usage"])) for part in parts)
         return cls(**known)
+
+
+@functools.lru_cache(maxsize=256)
+def _same(sources: tuple[tuple[str, str], ...]) -> Mapping[str, str]:
+    """One mapping for all records that say the same: of a hundred thousand in memory each would hold its own."""
+    return dict(sources)
 
 
 def _device(part: UsagePart) -> dict[str, Any]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import numpy as np
-from scipy import special, stats
+from scipy import special
 
 from workbench.search.features import Floats
 
@@ -24,12 +24,12 @@ class Warp:
         middle = float(np.median(y))
         low = middle - 2 * (float(y.max()) - middle) - 1e-12 if cut else -np.inf
         y = np.maximum(y, low)
-        # Half a rank off both ends: the best and the worst would else be infinitely far.
-        z = special.ndtri((stats.rankdata(y) - 0.5) / len(y))
-        self._centre, self._scale = float(z.mean()), float(z.std()) + 1e-12
+        self.y, at, counts = np.unique(y, return_inverse=True, return_counts=True)
+        # Half a rank off both ends: the best and the worst would else be infinitely far. Equal scores have their mean rank.
+        z = special.ndtri((np.cumsum(counts) - counts / 2) / len(y))
+        self._centre, self._scale = float(z[at].mean()), float(z[at].std()) + 1e-12
         self.low = low
-        self.y, first = np.unique(y, return_index=True)
-        self.z = (z[first] - self._centre) / self._scale
+        self.z = (z - self._centre) / self._scale
         k = max(1, len(self.y) // 10)
         self._up = self._slope(-1 - k, -1)
         self._down = self._slope(0, k)

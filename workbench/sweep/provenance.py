@@ -15,7 +15,7 @@ from importlib import metadata
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from workbench import carbon, prices, process
+from workbench import carbon, prices, process, training
 from workbench.front.confirmed import confirmed_front
 from workbench.front.objectives import View
 from workbench.meter import Meter
@@ -36,6 +36,7 @@ def of(study: Study, meter: Meter) -> dict[str, Any]:
         "versions": {name: metadata.version(name) for name in _PACKAGES},
         "git_commit": _git_commit(study.path),
         "device": meter.description,
+        "bfloat16": training.has_bfloat16(training.device().type),  # what `precision="auto"` rests on
         "host": process.host().partition("/")[0],
     }
 

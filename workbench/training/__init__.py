@@ -20,6 +20,7 @@ or prices.
     encoding      rows to train on and to be graded by, kept across runs
     features      the output of a part that does not learn, computed once
     layouts       how such an output is kept
+    precision     whether matrices are multiplied in bfloat16
     memory        how many rows fit into memory at once
     parents       has the model at hand that a recipe starts from, made once by the loop
     parent_store  the folder with the models that recipes start from
@@ -47,6 +48,7 @@ if TYPE_CHECKING:
     from workbench.training.exporting import Exported, export
     from workbench.training.grading import questions
     from workbench.training.loop import Checkpoint, asked_model, device, predict, prepare, test, train, tuned_model, warm_up
+    from workbench.training.precision import has_bfloat16
     from workbench.training.predicting import Grade, Predictions, Predictor, SharedWeights, grade
     from workbench.training.progress import Progress
     from workbench.training.resume_state import ResumeCache, ResumeState
@@ -73,6 +75,7 @@ __all__ = [
     "checkpoint_epochs",
     "device",
     "grade",
+    "has_bfloat16",
     "embed",
     "export",
     "predict",
@@ -104,6 +107,7 @@ _MODULES = {
     "device": "loop",
     "grade": "predicting",
     "embed": "vectors",
+    "has_bfloat16": "precision",
     "export": "exporting",
     "predict": "loop",
     "prepare": "loop",

@@ -29,6 +29,7 @@ from workbench.training.faults import faults_of_the_model
 from workbench.training.features import PIECE, Features
 from workbench.training.grading import Questions, questions
 from workbench.training.memory import Halves
+from workbench.training.precision import in_bfloat16
 from workbench.usage import Usage, Work, total
 
 SINGLE_PREDICTIONS = 3, 8
@@ -104,9 +105,7 @@ class Passes:
         self.shape = flops.shape(self.model)
         self.parts = None if self.frozen is None else flops.divided(self.model, self.frozen.modules)
         self.halves = Halves()
-        # Weights in fewer than 32 bits multiply in bfloat16.
-        half = recipe.precision == "bfloat16" or recipe.weights != "float32"
-        bfloat16 = half or (recipe.precision == "auto" and where.type == "cuda" and torch.cuda.is_bf16_supported())
+        self._config, bfloat16 = base.config, in_bfloat16(recipe, where, base.config)
         self.autocast = torch.autocast(where.type, torch.bfloat16, enabled=bfloat16)
         # All that the output of what does not learn depends on. The seed is not part of it, as it draws
         # nothing but the head: files that lack more than a head are refused (`heads.refuse_missing`).
@@ -129,7 +128,7 @@ class Passes:
         took = Usage()
         if key not in _proven:
             with contextlib.nullcontext() if window is None else window() as opened:
-                _proven[key] = packing.proven(self.model, layers)
+                _proven[key] = packing.proven(self.model, layers, bfloat16=self.recipe.weights != "float32")
             took = Usage() if opened is None else opened.usage
         return (layers if _proven[key] else None), took
 
@@ -159,6 +158,11 @@ class Passes:
 
         below = None if self.parts is None else self.parts[0]
         return Features(self.frozen.modules, of, forward, lambda lengths, padded: work_of(below, lengths, padded, 0, flops.forward))
+
+    def asking(self, inference: Inference) -> torch.autocast:
+        """In which precision the model is asked."""
+        bfloat16 = in_bfloat16(self.recipe, self.where, self._config, writes=inference.writes)
+        return torch.autocast(self.where.type, torch.bfloat16, enabled=bfloat16)
 
     def learn(self) -> None:
         """Put the model into training mode, except the part below all that learns: nothing is
@@ -327,7 +331,7 @@ class Passes:
 
         def passed(chosen: np.ndarray, inputs: dict[str, Any]) -> tuple[Sequence[Any], torch.Tensor | float]:
             at_hand = self.given(rows, chosen) if of.plain else contextlib.nullcontext()
-            with self.autocast, faults_of_the_model(), at_hand:
+            with self.asking(inference), faults_of_the_model(), at_hand:
                 if once and isinstance(inference, Generate):
                     return inference.graded(self.model, inputs, of.answers(chosen))
                 return inference(self.model, inputs), 0.0
@@ -366,7 +370,7 @@ class Passes:
                 own = of.asked.of_example(i)
                 began = clock()
                 for _, inputs in self.batches(own, of.examples):
-                    with self.autocast, faults_of_the_model():
+                    with self.asking(self.inference), faults_of_the_model():
                         self.inference(self.model, inputs)
                 taken.append(clock() - began)
         return statistics.median(taken[1:] or taken)

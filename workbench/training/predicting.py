@@ -120,7 +120,7 @@ class _Asked(NamedTuple):
 def _asked(recipe: Recipe, weights: str | Path | None, where: torch.device) -> _Asked:
     if weights is None or Path(weights).suffix != SUFFIX:
         tuning = tuned(recipe, weights, where)
-        return _Asked(tuning.model.eval(), tuning.processor, tuning.inference, tuning.autocast, tuning)
+        return _Asked(tuning.model.eval(), tuning.processor, tuning.inference, tuning.asking(tuning.inference), tuning)
     processor = models.processor(recipe.architecture)
     model = OnnxModel(Path(weights), parent_store.place(recipe))
     return _Asked(model, processor, recipe.formulation.inference(processor), contextlib.nullcontext())

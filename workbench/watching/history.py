@@ -144,8 +144,9 @@ class History:
         return [*dict.fromkeys(str(server.start["model_id"]) for server in self.servers)]
 
     def is_of(self, study: str) -> bool:
-        """Whether a model of a study, by its full name, was served."""
-        return any((server.start.get("evidence") or {}).get("study") == study for server in self.servers)
+        """Whether a model of a study was served, by its full name; or one of the same file before its space was edited."""
+        served = {str((server.start.get("evidence") or {}).get("study", "")) for server in self.servers}
+        return study.rpartition("-")[0] in {name.rpartition("-")[0] for name in served}
 
     def start_of(self, model_id: str) -> Line:
         """The latest line by which a server of this model began."""

@@ -1,0 +1,113 @@
+"""In which precision models multiply: as the recipe says, and where it leaves that open as the device and the model have it."""
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+from products import once_each
+
+from workbench import Recipe, full, health, peft
+from workbench.data import models
+from workbench.testing import TinyTask, TinyText, tiny_decoder, tiny_model
+from workbench.training import precision, train
+from workbench.training.grading import questions
+from workbench.training.tuning import Tuning
+
+torch = pytest.importorskip("torch")
+
+CPU = torch.device("cpu")
+FULL = full(learning_rate=1e-3)
+LORA = peft("lora", learning_rate=1e-2, r=2, target_modules="all-linear")
+
+
+def recipe(model: str, **more: object) -> Recipe:
+    settings = {"method": FULL, "task": TinyTask(train=32, dev=16), "epochs": 1, "batch_size": 8, **more}
+    return Recipe(model=model, **settings)
+
+
+def halves(made: Recipe) -> bool:
+    """Whether matrices are multiplied in bfloat16, by what comes out of one."""
+    of = Tuning(made, CPU, None)
+    rows = of.formulation.encode(made.task.splits().train, of.processor)
+    seen: list[torch.dtype] = []
+    of.model.bert.encoder.layer[0].intermediate.dense.register_forward_hook(lambda module, args, out: seen.append(out.dtype))
+    with of.passing(rows, np.arange(2)):
+        of.objective.forward(of.model, rows.batch(np.arange(2)))
+    assert all(p.dtype == torch.float32 for p in of.parameters.values())
+    return seen == [torch.bfloat16]
+
+
+def test_what_a_recipe_leaves_open_rests_on_the_instruction_and_the_width(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    wide, narrow = tiny_model(tmp_path / "wide", layers=1, width=256), tiny_model(tmp_path / "narrow", layers=1)
+    for instruction in (True, False):
+        monkeypatch.setattr(torch.cpu, "_is_avx512_bf16_supported", lambda found=instruction: found)
+        assert precision.has_bfloat16("cpu") is instruction
+        assert halves(recipe(wide)) is instruction
+        assert not halves(recipe(narrow))
+        assert halves(recipe(narrow, precision="bfloat16"))
+        assert not halves(recipe(wide, precision="float32"))
+    monkeypatch.delattr(torch.cpu, "_is_avx512_bf16_supported")  # a version of torch that does not tell
+    assert not precision.has_bfloat16("cpu")
+
+
+def test_what_is_written_token_by_token_is_in_float32_on_a_cpu(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(precision, "has_bfloat16", lambda kind: True)
+    name = tiny_decoder(tmp_path, width=256)
+    for kind, wanted in (("auto", [True, False]), ("bfloat16", [True, True]), ("float32", [False, False])):
+        made = recipe(name, precision=kind, task=TinyText(train=8, dev=4))
+        of = Tuning(made, CPU, None)
+        seen: list[torch.dtype] = []
+        of.model.model.layers[0].mlp.up_proj.register_forward_hook(lambda module, args, out, seen=seen: seen.append(out.dtype))
+        rows = of.formulation.encode(made.task.splits().train, of.processor)
+        of.gradient(rows, np.arange(2))
+        of.evaluate(questions(of.formulation, made.task.splits().dev, of.processor), lambda: 0.0)
+        assert [each == torch.bfloat16 for each in dict.fromkeys(seen)] == list(dict.fromkeys(wanted))
+
+
+def test_a_machine_says_in_what_it_trains(monkeypatch: pytest.MonkeyPatch) -> None:
+    for instruction, told in ((True, "in bfloat16"), (False, "in float32")):
+        monkeypatch.setattr(precision, "has_bfloat16", lambda kind, found=instruction: found)
+        device, _ = health._device()
+        assert told in device.text
+
+
+@once_each("method", [FULL, LORA], label=lambda method: method.name)
+def test_a_run_in_bfloat16_learns_what_one_in_float32_does(tmp_path: Path, method: object) -> None:
+    model = tiny_model(tmp_path / "model", layers=2, width=64)
+    losses = {}
+    for kind in ("float32", "bfloat16"):
+        *_, last = train(recipe(model, method=method, precision=kind, task=TinyTask(train=96, dev=48), epochs=2))
+        losses[kind] = last.scores["dev_loss"]
+        assert all(value.dtype == torch.float32 for value in last.weights().values())
+    assert losses["bfloat16"] == pytest.approx(losses["float32"], abs=0.02)  # of 0.69 before it has learned
+    assert losses["bfloat16"] != losses["float32"]
+
+
+def test_a_run_in_bfloat16_goes_on_bit_for_bit(tmp_path: Path) -> None:
+    made = recipe(tiny_model(tmp_path / "model", width=64), precision="bfloat16", epochs=2)
+    whole = [(c.recipe.epochs, dict(c.scores), c.weights(), c.resume_state()) for c in train(made)]
+    middle = [epochs for epochs, *_ in whole].index(1)
+    rest = [(c.recipe.epochs, dict(c.scores), c.weights()) for c in train(made, whole[middle][3])]
+    for one, other in zip(whole[middle + 1 :], rest, strict=True):
+        assert one[:2] == other[:2]
+        assert all(torch.equal(one[2][name], other[2][name]) for name in one[2])
+
+
+def test_rows_of_a_bfloat16_run_are_packed_like_any_others(tmp_path: Path) -> None:
+    made = recipe(tiny_model(tmp_path / "model", width=64), precision="bfloat16")
+    gradients = []
+    for packs in (True, False):
+        of = Tuning(made, CPU, None)
+        assert of.packs
+        of.layers = of.layers if packs else None
+        of.model.eval()
+        rows = of.formulation.encode(made.task.splits().train, of.processor)
+        assert len({*rows.lengths.tolist()}) > 1
+        of.gradient(rows, np.arange(8))
+        gradients.append({name: p.grad for name, p in of.parameters.items() if p.grad is not None})
+    for name, value in gradients[0].items():
+        assert float((value - gradients[1][name]).norm()) <= 0.03 * float(gradients[1][name].norm()) + 1e-6
+
+
+def test_a_built_in_model_is_wide_enough() -> None:
+    assert models.config("minilm-l3").hidden_size >= precision.WIDE
