@@ -40,7 +40,7 @@ def test_figures_follow_from_the_seconds():
         pass
     usage = window.usage
     assert (usage.cpu_seconds, usage.cpu_energy_j, usage.peak_memory_bytes) == (40, 200, 5)
-    assert (usage.gpu_seconds, usage.gpu_board_energy_j, usage.gpu_utilisation) == (20, 6000, 0.5)
+    assert (usage.gpu_seconds, usage.gpu_board_energy_j, usage.gpu_busy_seconds) == (20, 6000, 10)
     assert set(usage.sources.values()) == {"fake"}
 
 

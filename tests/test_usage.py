@@ -146,10 +146,9 @@ def test_sources_name_each_way_once_however_often_windows_are_summed(a, b):
 
 @quick
 @given(USAGES)
-def test_energy_and_utilisation_are_unknown_when_a_part_is(a):
+def test_energy_is_unknown_when_a_part_is(a):
     parts = (a.cpu_energy_j, a.gpu_board_energy_j)
     assert a.energy_j == (None if None in parts else sum(parts))
-    assert (a.gpu_utilisation is None) == (not a.gpu_seconds or a.gpu_busy_seconds is None)
 
 
 def test_usage_is_immutable():

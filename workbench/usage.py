@@ -225,11 +225,6 @@ class Usage:
         return dataclasses.replace(self, **shorter, devices=devices, sources={**self.sources, **told})
 
     @property
-    def gpu_utilisation(self) -> float | None:
-        """Share of the device-seconds held in which a kernel ran, 0 to 1; `None` without a GPU."""
-        return self.gpu_busy_seconds / self.gpu_seconds if self.gpu_seconds and self.gpu_busy_seconds is not None else None
-
-    @property
     def flops_per_second(self) -> float | None:
         """Achieved FLOP/s: FLOPs that the tokens needed by wall-clock seconds; None where no work was counted."""
         return self.work.flops / self.seconds if self.work.flops and self.seconds > 0 else None
@@ -341,14 +336,8 @@ def total(windows: Iterable[Usage]) -> Usage:
         # By identity: most windows share the default, and comparing it field by field costs time.
         if part.work is not _NO_WORK:
             work = work + part.work
-    return Usage(
-        **totals,
-        sources=sources,
-        errors=_errors(parts, totals),
-        devices=devices,
-        work=work,
-        partial=any(part.partial for part in parts),
-    )
+    partial = any(part.partial for part in parts)
+    return Usage(**totals, sources=sources, errors=_errors(parts, totals), devices=devices, work=work, partial=partial)
 
 
 def _errors(parts: Sequence[Usage], totals: Mapping[str, Any]) -> dict[str, float]:

@@ -522,7 +522,7 @@ def together(place: Place, size: Size) -> dict[str, Any]:
             examples = sum(each["examples"] / each["seconds"] for each in said)
             found[str(count)] = {
                 "examples_per_second": examples,
-                "gpu_utilisation": used.gpu_utilisation,
+                "gpu_utilisation": used.gpu_busy_seconds / used.gpu_seconds,
                 "gpu_board_energy_j": used.gpu_board_energy_j,
                 "shares_j": [each.gpu_board_energy_j for each in shares],
                 "shared_by": [each.devices[0].shared_by for each in shares if each.devices],
