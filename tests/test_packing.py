@@ -132,9 +132,26 @@ def test_a_step_has_the_gradient_of_padded_rows_and_counts_no_padding(tmp_path: 
     assert not Tuning(recipe, CPU, None).packs
 
 
+def test_weights_in_bfloat16_are_tried_as_they_are_multiplied(tmp_path: Path) -> None:
+    """Beside what learns in float32: a pass without autocast would fail."""
+    task = classification(str(of_lengths(tmp_path)), train=24, dev=8, test=4, max_length=32)
+    lora = peft("lora", learning_rate=1e-2, r=4, target_modules="all-linear")
+    recipe = Recipe(task=task, model=tiny_model(tmp_path / "model", width=64), method=lora, weights="bfloat16", epochs=1)
+    gradients = []
+    for packed in (True, False):
+        tuning = Tuning(recipe, CPU, None)
+        assert tuning.packs
+        tuning.layers = tuning.layers if packed else None
+        tuning.model.eval()
+        rows = tuning.formulation.encode(task.splits().train, tuning.processor)
+        tuning.gradient(rows, np.arange(16))
+        gradients.append(torch.cat([p.grad.flatten() for p in tuning.parameters.values() if p.grad is not None]))
+    assert float((gradients[0] - gradients[1]).norm()) <= packing.TOLERANCE[True] * float(gradients[1].norm())
+
+
 def test_a_model_that_fails_its_trial_has_its_rows_padded(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(passes, "_proven", {})
-    monkeypatch.setattr(packing, "proven", lambda model, layers: False)
+    monkeypatch.setattr(packing, "proven", lambda model, layers, **how: False)
     task = classification(str(of_lengths(tmp_path)), train=24, dev=8, test=4, max_length=32)
     tuning = Tuning(Recipe(task=task, model=tiny_model(tmp_path / "model"), method=full(learning_rate=1e-3), epochs=1), CPU, None)
     assert not tuning.packs
@@ -154,7 +171,7 @@ def test_what_was_tried_before_decides_nothing(tmp_path: Path, monkeypatch: pyte
 
     tried: list[int] = []
 
-    def proven(model: Any, layers: Any) -> bool:
+    def proven(model: Any, layers: Any, **how: Any) -> bool:
         tried.append(model.peft_config["default"].r)
         return tried[-1] == 2  # as if a model would fail with another rank
 

@@ -119,7 +119,8 @@ def train(
 
     Args:
         recipe: A recipe without holes.
-        resume: State of a shorter recipe of the same run; on a CPU the rest is then bit for bit the same.
+        resume: State of a shorter recipe of the same run; on a CPU the rest is then bit for bit the same, where `precision="auto"`
+            means the same (`workbench.training.precision`).
         meter: Measures the phases; a new one when not given.
         progress: Is kept up to date at every step.
         clock: Seconds, for the speed of predictions.
@@ -318,7 +319,7 @@ def _train(
         tuning = Tuning(recipe, where, resume, meter.window)
     cold.setdefault("data", lot.usage + encoded)
     loading = phases.spent["load"]
-    if tuning.trial_took.seconds:  # made once a process, as imports are: no run pays for it
+    if tuning.trial_took.seconds:  # spent to guard what is computed, and no part of what a model costs
         loading = loading - tuning.trial_took
     if tuning.base_at_hand:  # each run pays for its model as if it had read it
         loading = loading - tuning.base_took + tuning.base_alone

@@ -128,7 +128,7 @@ class Passes:
         took = Usage()
         if key not in _proven:
             with contextlib.nullcontext() if window is None else window() as opened:
-                _proven[key] = packing.proven(self.model, layers)
+                _proven[key] = packing.proven(self.model, layers, bfloat16=self.recipe.weights != "float32")
             took = Usage() if opened is None else opened.usage
         return (layers if _proven[key] else None), took
 
