@@ -280,11 +280,23 @@ def front_rows(record: dict[str, Any]) -> list[tuple[str, ...]]:
 
 
 def test_what_learning_before_bought_is_what_was_measured() -> None:
-    words, bought, lost = words_of("studies/README.md"), results("pretraining")["summary"], results("continual")["summary"]
-    after = bought["50"]
-    assert f"an F1 of {bought['0']['f1']} with 256 labels, and {after['f1']} after 50 steps" in words
-    assert f"{after['flops_to_tuning']} times the FLOPs of the tuning" in words
-    assert f"a difference of {after['gain']} ({after['low']} to {after['high']} at 95 %, four seeds" in words
+    words, record = words_of("studies/README.md"), results("pretraining")
+    bought = record["summary"]
+
+    def gain(arm: str) -> str:
+        return f"{bought[arm]['gain']:+.1f} ({bought[arm]['low']:+.1f} to {bought[arm]['high']:+.1f})"
+
+    f1 = {arm: each["f1"] for arm, each in bought.items()}
+    assert f"an F1 of {f1['none']} with 256 labels, {f1['50 steps']} after 50 steps" in words
+    assert f"{f1['400 steps']} after 400: differences of {gain('50 steps')} and {gain('400 steps')} points" in words
+    cost = {arm: each["flops_to_first"] for arm, each in bought.items()}
+    assert f"{cost['50 steps']} and {cost['400 steps']} times the FLOPs" in words
+    seeds = {3: "three", 4: "four"}[len({row["seed"] for row in record["rows"]})]
+    assert f"95 %, {seeds} seeds" in words
+
+
+def test_what_tasks_in_turn_forget_is_what_was_measured() -> None:
+    words, lost = words_of("studies/README.md"), results("continual")["summary"]
     told = {name: lost[name]["forgetting" if name == "plain" else "forgets_less"] for name in ("plain", "replay", "ewc")}
     words_for = {name: f"{each['mean']:.1f} ({each['low']:.1f} to {each['high']:.1f})" for name, each in told.items()}
     assert f"lost {words_for['plain']} points of its accuracy" in words

@@ -1,7 +1,7 @@
 """What further pre-training on the docstrings behind pydocs buys on the default task: F1 with and without, by steps.
 
-minilm-l3 is tuned on 256 labels after so many steps of masked_lm on texts of the train side alone, at each of a few seeds of the
-tuning; the pre-training is the same for all of them. Intervals are Student's t of the paired differences to no pre-training.
+minilm-l3 is tuned after so many steps of masked_lm on texts of the train side alone, at each of a few seeds of the tuning; the
+pre-training is the same for all of them. Intervals are Student's t of the paired differences to no pre-training.
 
     python tests/benchmarks/pretraining.py [--out results/pretraining.json] [--seeds 4]
 """
@@ -16,33 +16,41 @@ import sys
 import time
 from importlib import metadata
 from pathlib import Path
+from typing import Any
 
 import torch
 from scipy import stats
 
 from workbench import Recipe, full, masked_lm, training
-from workbench.study import Pretraining
 from workbench.tasks import question_answering
 
-STEPS = (0, 50)
-MODEL, LABELS, EPOCHS, BATCH, RATE = "minilm-l3", 256, 2, 4, 2e-4
+LABELS = 256
+NONE = "none"
+ARMS: dict[str, tuple[int, dict[str, Any]]] = {
+    NONE: (LABELS, {}),
+    "50 steps": (LABELS, {"steps": 50}),
+    "400 steps": (LABELS, {"steps": 400}),
+}
+"""Labels of each arm, and the settings of its masked_lm; none where nothing is learned before."""
+MODEL, EPOCHS, BATCH, RATE = "minilm-l3", 2, 4, 2e-4
 
 
-def recipe(steps: int, seed: int) -> Recipe:
-    """What is tuned after so many steps of pre-training."""
-    how: Pretraining | None = masked_lm("pydocs", steps=steps) if steps else None
-    task = question_answering("pydocs", train=LABELS)
+def recipe(arm: str, seed: int) -> Recipe:
+    """What is tuned in an arm."""
+    labels, how = ARMS[arm]
+    task = question_answering("pydocs", train=labels)
+    before = masked_lm("pydocs", **how) if how else None
     return Recipe(
-        task=task, model=MODEL, method=full(learning_rate=RATE), epochs=EPOCHS, batch_size=BATCH, seed=seed, pretrain=how
+        task=task, model=MODEL, method=full(learning_rate=RATE), epochs=EPOCHS, batch_size=BATCH, seed=seed, pretrain=before
     )  # fmt: skip
 
 
-def row(steps: int, seed: int) -> dict[str, object]:
+def row(arm: str, seed: int) -> dict[str, Any]:
     """Scores of the last checkpoint, and its cold cost by phase."""
-    *_, last = training.train(recipe(steps, seed))
+    *_, last = training.train(recipe(arm, seed))
     usage = {phase: each for phase, each in last.usage.items() if phase in ("pretrain", "train")}
     return {
-        "steps": steps,
+        "arm": arm,
         "seed": seed,
         "scores": dict(last.scores),
         "flops": {phase: each.work.flops for phase, each in usage.items()},
@@ -51,23 +59,22 @@ def row(steps: int, seed: int) -> dict[str, object]:
     }
 
 
-def summary(rows: list[dict[str, object]]) -> dict[str, object]:
-    """Mean F1 by steps, and the difference to none with its 95 % interval."""
-    f1 = {(r["steps"], r["seed"]): r["scores"]["f1"] for r in rows}  # type: ignore[index]
+def summary(rows: list[dict[str, Any]]) -> dict[str, Any]:
+    """Mean F1 by arm, the difference to the first with its 95 % interval, and FLOPs over the first's."""
+    f1 = {(r["arm"], r["seed"]): r["scores"]["f1"] for r in rows}
+    flops = {r["arm"]: sum(r["flops"].values()) for r in rows}
     seeds = sorted({seed for _, seed in f1})
-    found: dict[str, object] = {}
-    for steps in STEPS:
-        scores = [f1[steps, seed] for seed in seeds]
-        gains = [f1[steps, seed] - f1[0, seed] for seed in seeds]
+    found = {}
+    for arm in flops:
+        gains = [f1[arm, seed] - f1[NONE, seed] for seed in seeds]
         mean = statistics.fmean(gains)
-        half = stats.t.ppf(0.975, len(seeds) - 1) * statistics.stdev(gains) / math.sqrt(len(seeds)) if steps else 0.0
-        flops = next(r["flops"] for r in rows if r["steps"] == steps)
-        found[str(steps)] = {
-            "f1": round(statistics.fmean(scores), 1),
+        half = stats.t.ppf(0.975, len(seeds) - 1) * statistics.stdev(gains) / math.sqrt(len(seeds))
+        found[arm] = {
+            "f1": round(statistics.fmean(f1[arm, seed] for seed in seeds), 1),
             "gain": round(mean, 1),
             "low": round(mean - half, 1),
             "high": round(mean + half, 1),
-            "flops_to_tuning": round(flops.get("pretrain", 0.0) / flops["train"], 1),  # type: ignore[attr-defined,index]
+            "flops_to_first": round(flops[arm] / flops[NONE], 1),
         }
     return found
 
@@ -76,13 +83,13 @@ def main() -> None:
     """Run all and write the figures."""
     options = argparse.ArgumentParser()
     options.add_argument("--out", type=Path, default=Path(__file__).parent / "results" / "pretraining.json")
-    options.add_argument("--seeds", type=int, default=4)
+    options.add_argument("--seeds", type=int, default=4, help="two or more")
     chosen = options.parse_args()
     rows = []
-    for steps in STEPS:
+    for arm in ARMS:
         for seed in range(chosen.seeds):
             began = time.perf_counter()
-            rows.append(row(steps, seed))
+            rows.append(row(arm, seed))
             print(rows[-1], f"{time.perf_counter() - began:.0f} s", file=sys.stderr, flush=True)
     machine = {"cpu": platform.processor() or platform.machine(), "cpus": os.cpu_count(), "threads": torch.get_num_threads()}
     versions = {p: metadata.version(p) for p in ("torch", "transformers", "pandas", "numpy", "scipy", "scikit-learn")}
@@ -91,7 +98,7 @@ def main() -> None:
         "machine": machine | {"shared": "with other work: seconds are not to be compared; scores and FLOPs do not depend on it"},
         "versions": versions,
         "model": MODEL,
-        "labels": LABELS,
+        "arms": {name: {"labels": labels, **how} for name, (labels, how) in ARMS.items()},
         "epochs": EPOCHS,
         "learning_rate": RATE,
         "summary": summary(rows),
