@@ -182,7 +182,8 @@ def round_of(
     """
     rng = random.Random(f"{options.seed}/{number}")
     kind = ROUNDS[number % len(ROUNDS)]
-    faults = [*ALWAYS[kind], *rng.sample(KINDS, min(len(KINDS), rng.randint(1, 3)))]
+    kinds = [each for each in KINDS if kind == "nodes" or each != "clock"]  # a driver's workers have the clock of this machine
+    faults = [*ALWAYS[kind], *rng.sample(kinds, min(len(kinds), rng.randint(1, 3)))]
     bounded = kind == "nodes" and number % 3 == 2  # the start of a command's worker is on no budget's watch yet
     name, place = f"round{number}", folder / f"round{number}"
     small = "full" in faults and disk.mounted
