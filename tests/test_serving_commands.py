@@ -13,6 +13,7 @@ import time
 import urllib.error
 import urllib.request
 from dataclasses import replace
+from importlib import metadata
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -28,6 +29,8 @@ from workbench.process import this_process
 from workbench.serving import registry
 from workbench.serving.evidence import Evidence
 from workbench.serving.log import Entry, Log
+from workbench.study import load
+from workbench.sweep import recipe_of
 from workbench.watching import history
 
 STUDY = """
@@ -107,8 +110,9 @@ def test_deploying_makes_a_champion_and_rolling_back_the_one_before(swept_texts:
     assert [each.model_id for each in run.outputs.model_outputs] == [logged.model_id]
     # What becomes known of it later, as by `workbench confirm`, is told of the version that there is.
     confirmed = replace(Evidence(**first["evidence"]), test=61.5)
-    member: Any = registry.Member(None, None, None, confirmed, logged.source_run_id, best.step)  # type: ignore[arg-type]
-    again, new = registry.Registry(f"sqlite:///{swept_texts.folder / 'mlflow.db'}").deploy("my", member, lambda folder: None)
+    recipe = recipe_of(load(swept_texts.folder / "my.py"), best)
+    member = registry.Member(recipe, None, None, confirmed, logged.source_run_id, best.step)
+    again, new, _ = registry.Registry(f"sqlite:///{swept_texts.folder / 'mlflow.db'}").deploy("my", member, None)
     assert (again.number, new) == (1, False)
     version = client.get_model_version_by_alias("my", "champion")
     assert (version.tags["workbench.test"], version.tags["workbench.confirmed"]) == ("61.5", "true")
@@ -118,6 +122,42 @@ def test_deploying_makes_a_champion_and_rolling_back_the_one_before(swept_texts:
     assert [held for held in told["held_by"] if held.startswith("models:")] == ["models:/my/1"]
     graded, _ = said(swept_texts, "forget", "my.py", "--example", "1/1", "--json")
     assert not [held for held in graded["held_by"] if held.startswith("models:")]
+
+
+@pytest.mark.slow
+def test_a_champion_that_is_not_as_it_would_be_deployed_now_is_deployed_again(swept_texts: Swept) -> None:
+    def deployed(*more: str) -> tuple[int, bool, str | None]:
+        made, _ = said(swept_texts, "deploy", "my.py", "--name", "mended", "--json", *more)
+        return made["number"], made["new"], made["mended"]
+
+    def folder(number: int) -> Path:
+        at = mlflow.MlflowClient(uri).get_logged_model(store.version("mended", str(number)).model_id).artifact_location
+        return Path(at.removeprefix("file://"))
+
+    import mlflow
+
+    uri = f"sqlite:///{swept_texts.folder / 'mlflow.db'}"
+    store = registry.Registry(uri)
+    assert deployed("--no-check") == (1, True, None)
+    assert deployed("--no-check") == (1, False, None)
+    assert deployed() == (2, True, "it was never graded as it is loaded")
+    assert deployed() == (2, False, None)
+    (weights,) = folder(2).rglob("weights.safetensors")
+    weights.unlink()
+    number, new, mended = deployed("--no-check")
+    assert (number, new) == (3, True)
+    assert mended is not None
+    assert "weights.safetensors is not the file that was deployed: it was changed or lost" in mended
+    required = folder(3) / "requirements.txt"
+    required.write_text(required.read_text().replace("transformers==", "transformers==0."))
+    number, new, mended = deployed("--no-check")
+    assert (number, new) == (4, True)
+    assert mended == f"it requires other packages than are installed, which are transformers=={metadata.version('transformers')}"
+    # The same model is nothing to go back to.
+    assert store.find("mended", "previous") is None
+    untuned = next(r for r in swept_texts.results if r.method == "zero_shot")
+    assert deployed("--no-check", "--trial", str(untuned.trial)) == (5, True, None)
+    assert store.version("mended", "previous").number == 4
 
 
 @pytest.mark.slow

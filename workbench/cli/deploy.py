@@ -96,13 +96,13 @@ def deploy(asked: DeployOptions) -> None:
         meant = registry.Member(member.recipe, member.weights, member.study.path, known, run, member.result.step)
         most = packaging.most_of(asked.form, member.recipe.task, known.metric) if asked.tolerance is None else asked.tolerance
 
-        def check(folder: Path) -> Reference | None:
-            return regrade(folder, member.recipe.task, known.metric, known.score, most) if asked.check else None
+        def check(folder: Path) -> Reference:
+            return regrade(folder, member.recipe.task, known.metric, known.score, most)
 
         with waiting("Loading it as it will be served …" if asked.check else "Writing it into the registry …"):
-            made, new = registry.Registry(uri).deploy(name, meant, check)
+            made, new, mended = registry.Registry(uri).deploy(name, meant, check if asked.check else None)
     if asked.as_json:
-        print_json({**asdict(made), "new": new, "champion": True, "evidence": known.to_json()})
+        print_json({**asdict(made), "new": new, "mended": mended or None, "champion": True, "evidence": known.to_json()})
         return
     form = "" if known.form == TORCH else f", {known.form}"
     what = f"{describe(member.result)}{form}: {known.metric} {known.score:.1f} for {dollars(known.usd)}"
@@ -110,6 +110,8 @@ def deploy(asked: DeployOptions) -> None:
     print_text(
         f"Version {made.number} of {name} is the champion{'' if new else ' already'}: {what}, {served} for 1,000 predictions."
     )
+    if mended:
+        messages.print(f"It takes the place of a version of the same model, of which it was found: {mended}.", markup=False)
     if new and asked.check:
         messages.print(
             f"Loaded from there it has {known.metric} {known.score:.1f} on the dev set again.", style="dim", markup=False

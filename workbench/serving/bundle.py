@@ -114,6 +114,16 @@ def read(folder: Path) -> Bundle:
         DataError: A file of it was changed, or is of a newer version.
         EnvironmentFault: The base model here is another one.
     """
+    record = check(folder)
+    examples = json.loads((folder / EXAMPLES).read_text(encoding="utf-8")) if EXAMPLES in record["files"] else []
+    weights = next((folder / name for name in (WEIGHTS, ONNX) if name in record["files"]), None)
+    return Bundle(_decoded(folder, record), weights, examples, record["evidence"])
+
+
+def check(folder: Path) -> dict[str, Any]:
+    """See that a bundle's files and its base model are the ones it was made of; nothing of it is run. Returns its record. Raises
+    as `read`.
+    """
     record = _record(folder)
     _check(folder, record["files"])
     base = record["base"]
@@ -122,9 +132,7 @@ def read(folder: Path) -> Bundle:
             f"the base model {base['model']!r} here is not the one that was tuned: its files hash to {found or 'nothing'}, and "
             f"those were {base['content'] or 'nothing'}. Bring those files back, or deploy the model again."
         )
-    examples = json.loads((folder / EXAMPLES).read_text(encoding="utf-8")) if EXAMPLES in record["files"] else []
-    weights = next((folder / name for name in (WEIGHTS, ONNX) if name in record["files"]), None)
-    return Bundle(_decoded(folder, record), weights, examples, record["evidence"])
+    return record
 
 
 def recipe(folder: Path) -> Recipe:

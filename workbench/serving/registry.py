@@ -11,7 +11,7 @@ from collections.abc import Callable, Collection, Iterator, Mapping
 from dataclasses import dataclass
 from importlib import metadata
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from workbench.data.builtin import MODELS
 from workbench.errors import EnvironmentFault, UsageError, WorkbenchError, did_you_mean
@@ -31,6 +31,9 @@ CHAMPION, PREVIOUS = "champion", "previous"
 LOADER = "workbench.serving.loading"
 PACKAGES = ("workbench", "mlflow", "torch", "transformers", "peft", "safetensors", "numpy", "pandas", "scikit-learn")
 """What every deployed model is loaded by. Those of a kind of data or of a base model are added."""
+
+REQUIREMENTS = "requirements.txt"
+"""The file of a model that names them, as MLflow calls it."""
 
 _TAG = "workbench."
 
@@ -52,6 +55,25 @@ class Version:
     model_id: str
     recipe_id: str
     form: str = TORCH
+
+    def is_of(self, known: Evidence) -> bool:
+        """Whether it is the very model, in the same form, that some evidence is about."""
+        return (self.recipe_id, self.form) == (known.recipe_id, known.form)
+
+
+class Made(NamedTuple):
+    """What deploying came to.
+
+    Attributes:
+        version: The champion.
+        new: Whether it was logged now.
+        mended: What was wrong with the champion before, which was this very model, a clause; empty where that was another one, or
+            nothing was wrong.
+    """
+
+    version: Version
+    new: bool
+    mended: str = ""
 
 
 @dataclass(frozen=True)
@@ -90,34 +112,34 @@ class Registry:
         with self._mapped():
             self._client: MlflowClient = store.connect(tracking_uri)
 
-    def deploy(self, name: str, member: Member, check: Callable[[Path], Reference | None]) -> tuple[Version, bool]:
+    def deploy(self, name: str, member: Member, check: Callable[[Path], Reference] | None) -> Made:
         """Log a model beside its run, register it, and make it the champion.
+
+        Where it is the champion already, what is known of it is brought up to date. It is logged anew only where that version
+        cannot be loaded any more, was not graded though `check` is given, or requires other packages than those installed here.
 
         Args:
             name: The registered model's name.
             member: The model.
             check: Is called with the folder of the model as MLflow loads it, before anything is logged. What it gives is
-                kept with the model.
-
-        Returns:
-            The champion, and whether it is new: it is not where it was this very model before. What is known of it is brought up to
-            date then.
+                kept with the model. None: nothing is checked.
 
         Raises:
             UsageError: As `bundle.write`; or MLflow refuses the name.
             EnvironmentFault: The store has no such run, or fails.
         """
-        champion, known = self.find(name, CHAMPION), member.evidence
-        if champion is not None and (champion.recipe_id, champion.form) == (known.recipe_id, known.form):
+        champion, known, wrong = self.find(name, CHAMPION), member.evidence, ""
+        same = champion is not None and champion.is_of(known)
+        if champion is not None and same and not (wrong := self._wrong(champion, member, graded=check is not None)):
             self._tell_again(champion, member)
-            return champion, False
+            return Made(champion, new=False)
         with tempfile.TemporaryDirectory() as scratch, self._mapped():
             run = self._run(member)
             folder = Path(scratch)
             bundle.write(folder / "bundle", member.recipe, member.weights, member.study, member.evidence.to_json())
             save(folder / "try", folder / "bundle", member.recipe)
-            if (of_dev := check(folder / "try")) is not None:
-                (folder / "bundle" / bundle.REFERENCE).write_text(json.dumps(of_dev.to_json()), encoding="utf-8")
+            if check is not None:
+                (folder / "bundle" / bundle.REFERENCE).write_text(json.dumps(check(folder / "try").to_json()), encoding="utf-8")
             told = tags(member.evidence)
             logged = self._client.create_logged_model(
                 run.info.experiment_id,
@@ -139,10 +161,12 @@ class Registry:
             self._client.finalize_logged_model(logged.model_id, "READY")
             number = self._register(name, logged.model_id, member, {**told, f"{_TAG}model_id": logged.model_id})
             # In this order: killed in between, the one before is still the champion. Another may have come meanwhile.
-            if (champion := self.find(name, CHAMPION)) is not None:
+            # Nor is the same model, which this one takes the place of, anything to go back to.
+            champion = self.find(name, CHAMPION)
+            if champion is not None and not champion.is_of(known):
                 self._client.set_registered_model_alias(name, PREVIOUS, str(champion.number))
             self._client.set_registered_model_alias(name, CHAMPION, str(number))
-        return Version(name, number, logged.model_id, known.recipe_id, known.form), True
+        return Made(Version(name, number, logged.model_id, known.recipe_id, known.form), new=True, mended=wrong)
 
     def rollback(self, name: str) -> tuple[Version, Version]:
         """Make the version before the champion, and the other way round.
@@ -218,6 +242,21 @@ class Registry:
         with self._mapped():
             source = self._client.get_model_version_download_uri(version.name, str(version.number))
             return Path(download_artifacts(artifact_uri=source, dst_path=str(folder), tracking_uri=self.uri))
+
+    def _wrong(self, version: Version, member: Member, *, graded: bool) -> str:
+        """Why a version is to be logged anew, a clause; empty where it is as it would be logged now."""
+        with tempfile.TemporaryDirectory() as scratch:
+            try:
+                model = self.fetch(version, Path(scratch))
+                files = bundle.inside(model)
+                bundle.check(files)
+                required = (model / REQUIREMENTS).read_text(encoding="utf-8").split()
+            except (WorkbenchError, OSError) as error:
+                return f"it cannot be loaded any more: {str(error).rstrip('.')}"
+            if graded and not (files / bundle.REFERENCE).is_file():
+                return "it was never graded as it is loaded"
+        other = {*requirements(member.recipe, onnx=version.form != TORCH)} - {*required}
+        return f"it requires other packages than are installed, which are {', '.join(sorted(other))}" if other else ""
 
     def _tell_again(self, version: Version, member: Member) -> None:
         """Put on record what is known now of a version that there is, as after `workbench confirm`."""
