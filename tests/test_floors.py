@@ -42,7 +42,7 @@ HOUSES = {
     "peft": {"methods", "data"},
     "fsspec": {"training"},
     "ray": {"sweep"},
-    "yaml": {"cli"},
+    "yaml": {"cli", "serving"},
     "optuna": {"ledger", "search"},
     "sqlalchemy": {"ledger", "tracking"},
     "mlflow": {"tracking", "serving"},  # runs, and what becomes of them

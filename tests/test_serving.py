@@ -4,7 +4,9 @@ import json
 import shutil
 import wave
 from collections.abc import Callable, Sequence
+from contextlib import nullcontext
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -13,10 +15,11 @@ import torch
 from safetensors.torch import save_file
 
 from workbench import Recipe, few_shot, full, item_item, knn, logistic, peft, zero_shot
+from workbench.cli.trust import fetched
 from workbench.data.models import processor
 from workbench.errors import DataError, EnvironmentFault, Refused, UsageError
 from workbench.result import Result
-from workbench.serving import bundle
+from workbench.serving import app, bundle, registry
 from workbench.serving.evidence import _metric as metric_of
 from workbench.serving.loading import Deployed, plain, sharing
 from workbench.serving.regrading import regrade
@@ -294,8 +297,6 @@ def test_what_is_served_is_what_was_graded(kind: str, tmp_path: Path, models: di
     import mlflow.pyfunc
     import pandas as pd
 
-    from workbench.serving import registry
-
     of, task_in, method = KINDS[kind]
     task = task_in(tmp_path)
     recipe, last, weights = made(tmp_path, task, models[of], method)
@@ -346,10 +347,11 @@ def test_a_model_is_graded_again_by_the_score_that_was_maximised(metric: str, tm
     task = classification(rows(tmp_path, "t.jsonl", made_of), train=24, dev=16, perturb=("typos", "capitals"))
     recipe, last, weights = made(tmp_path, task, models["encoder"], logistic())
     bundle.write(tmp_path / "bundle", recipe, weights, None, {})
-    found = regrade(tmp_path / "bundle", task, metric, last.scores[metric])
+    registry.save(tmp_path / "model", tmp_path / "bundle", recipe)
+    found = regrade(tmp_path / "model", task, metric, last.scores[metric])
     assert found is not None
     with pytest.raises(Refused, match=rf"loaded again the model has {metric}"):
-        regrade(tmp_path / "bundle", task, metric, last.scores[metric] + 40)
+        regrade(tmp_path / "model", task, metric, last.scores[metric] + 40)
 
 
 def test_of_a_score_that_no_model_has_by_itself_another_one_is_told(tmp_path: Path, models: dict[str, str]) -> None:
@@ -425,8 +427,6 @@ def test_a_record_that_names_anything_but_a_recipe_s_classes_is_not_loaded(name:
 
 
 def test_a_model_on_the_registry_needs_no_pickle(tiny_bundle: Path, tmp_path: Path) -> None:
-    from workbench.serving import registry
-
     recipe = bundle.read(tiny_bundle).recipe
     registry.save(tmp_path / "model", tiny_bundle, recipe)
     kinds = {path.suffix for path in (tmp_path / "model").rglob("*") if path.is_file()}
@@ -434,6 +434,59 @@ def test_a_model_on_the_registry_needs_no_pickle(tiny_bundle: Path, tmp_path: Pa
     needed = (tmp_path / "model" / "requirements.txt").read_text().split()
     assert all("==" in each for each in needed)
     assert {each.split("==")[0] for each in needed} >= {"workbench", "torch", "transformers", "mlflow"}
+
+
+class Mark:
+    """Leaves a mark on the disk when it is unpickled."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return Path.touch, (self.path,)
+
+
+@pytest.mark.parametrize("way", ["a pickle", "a loader", "code beside", "a bundle elsewhere"])
+def test_a_folder_by_which_mlflow_would_run_anything_else_is_not_loaded(way: str, tiny_bundle: Path, tmp_path: Path) -> None:
+    import pickle
+
+    import yaml
+
+    registry.save(tmp_path / "model", tiny_bundle, bundle.read(tiny_bundle).recipe)
+    assert bundle.inside(tmp_path / "model") == tmp_path / "model/data/bundle"
+    mark, path = tmp_path / "mark", tmp_path / "model/MLmodel"
+    (tmp_path / "model/model.pkl").write_bytes(pickle.dumps(Mark(mark)))
+    (tmp_path / "model/code").mkdir()
+    (tmp_path / "model/code/marking.py").write_text(f"open({str(mark)!r}, 'w')\n")
+    about = yaml.safe_load(path.read_text())
+    changed = {
+        "a pickle": {"loader_module": "mlflow.pyfunc.model", "python_model": "model.pkl"},
+        "a loader": {"loader_module": "marking", "code": "code"},
+        "code beside": {"code": "code"},
+        "a bundle elsewhere": {"data": str(tiny_bundle)},
+    }[way]
+    about["flavors"]["python_function"] |= changed
+    path.write_text(yaml.safe_dump(about))
+    with pytest.raises(DataError, match="by which MLflow would run code" if "data" not in changed else "holds no model"):
+        app._backend({"folder": str(tmp_path / "model"), "log": None, "model": {}}, {"limits": {}})
+    assert not mark.exists()
+    if way == "a pickle":  # as MLflow alone would
+        pickle.loads((tmp_path / "model/model.pkl").read_bytes())
+        assert mark.exists()
+
+
+def test_a_registry_elsewhere_is_told_from_one_on_this_machine() -> None:
+    def here(uri: str, source: str) -> bool:
+        made = registry.Registry.__new__(registry.Registry)
+        made.uri, made._client = uri, SimpleNamespace(get_model_version_download_uri=lambda name, version: source)  # type: ignore[assignment]
+        return made.is_here(registry.Version("m", 1, "", ""))
+
+    assert here("sqlite:////tmp/mlflow.db", "file:///tmp/a")
+    assert here("./mlruns", "/tmp/a")
+    assert not here("sqlite:////tmp/mlflow.db", "s3://bucket/a")
+    assert not here("sqlite:////tmp/mlflow.db", "file://other/a")
+    assert not here("http://127.0.0.1:5000", "mlflow-artifacts:/a")
+    assert not here("postgresql://other/db", "file:///tmp/a")
 
 
 OWN = """
@@ -461,14 +514,23 @@ study = Study(Recipe(task=Own(train=16, dev=8), model={model!r}, method=full(lea
 """
 
 
-def test_a_task_of_a_study_s_own_is_carried_along(tmp_path: Path, models: dict[str, str]) -> None:
+def test_a_task_of_a_study_s_own_is_carried_along(
+    tmp_path: Path, models: dict[str, str], capsys: pytest.CaptureFixture[str]
+) -> None:
     path = tmp_path / "mine.py"
     path.write_text(OWN.format(model=models["encoder"]))
     study = load(path)
     recipe, last, weights = made(tmp_path, study.recipe.task, models["encoder"], FULL)
     bundle.write(tmp_path / "b", recipe, weights, path, {})
+    registry.save(tmp_path / "model", tmp_path / "b", recipe)
     path.unlink()
     dev = recipe.task.splits().dev
+    for here, trusted in ((True, False), (False, True), (False, False)):
+        store: Any = SimpleNamespace(fetch=lambda version, folder: tmp_path / "model", is_here=lambda version, here=here: here)
+        version = registry.Version("mine", 3, "", "")
+        with nullcontext() if here or trusted else pytest.raises(Refused, match=r"version 3 of mine brings code.*--trust-code"):
+            assert fetched(store, version, tmp_path, trusted=trusted) == tmp_path / "model"
+            assert "runs the file of its study" in capsys.readouterr().err
     assert Deployed(tmp_path / "b").answers([recipe.task.question(example) for example in dev]) == last.predictions
     with pytest.raises(UsageError, match="stands in a study file that is not known"):
         bundle.write(tmp_path / "c", recipe, weights, None, {})

@@ -45,6 +45,7 @@ Data goes to standard output, everything else to standard error. Exit codes: 0 p
     studies       the study that a command is about: its ledger and its prices
     sweep         `workbench sweep`
     terminal      letters that a terminal lacks
+    trust         models of a registry, fetched: whether code that goes with one is run
     up            `workbench up`
     watch         `workbench watch`
     worker        `workbench worker`

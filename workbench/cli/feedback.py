@@ -14,6 +14,7 @@ from workbench.cli import complete
 from workbench.cli.options import gathered
 from workbench.cli.printing import messages, print_json, print_text, say_next, waiting
 from workbench.cli.shared_options import json_option, tracking_option
+from workbench.cli.trust import fetched, trust_option
 from workbench.errors import UsageError
 from workbench.quantities import many
 from workbench.report import in_use
@@ -42,6 +43,7 @@ class FeedbackOptions:
     name: str | None
     log: Path | None
     study: str | None
+    trust_code: bool
     tracking_uri: str | None
     as_json: bool
 
@@ -81,6 +83,7 @@ class _Joined:
     shell_complete=complete.study_files,
     help="Add the answered texts to the labels of this study file, for its next sweep. Needs `serve --log-inputs`.",
 )
+@trust_option
 @tracking_option
 @json_option
 @gathered(FeedbackOptions)
@@ -118,7 +121,7 @@ def _joined(asked: FeedbackOptions, log: Path, answers: Mapping[str, str], task:
         )
     everything = {**before.answers, **{row.id: label for row, label in rows}}
     with waiting("Fetching the model …"):
-        tasks = _tasks(read, everything, registry.Registry(asked.tracking_uri or default_uri(Path.cwd())))
+        tasks = _tasks(asked, read, everything)
     quality = {model: _quality(read, model, of, everything) for model, of in tasks.items()}
     given.save(log, Known(everything, {**before.quality, **quality}))
     added, left = (0, 0) if task is None else _add(task, rows)
@@ -127,9 +130,9 @@ def _joined(asked: FeedbackOptions, log: Path, answers: Mapping[str, str], task:
     return _Joined(log, read, rows, unknown, quality, added, left, 0 if task is None else answered.labels(task))
 
 
-def _tasks(found: History, known: Mapping[str, str], store: registry.Registry) -> dict[str, Task]:
+def _tasks(asked: FeedbackOptions, found: History, known: Mapping[str, str]) -> dict[str, Task]:
     """The task of each model that has answered rows whose right answers are known, from its files in the registry."""
-    tasks = dict[str, Task]()
+    store, tasks = registry.Registry(asked.tracking_uri or default_uri(Path.cwd())), dict[str, Task]()
     for model in found.models:
         if given.joined(found.of(model), known):
             start = found.start_of(model)
@@ -139,7 +142,8 @@ def _tasks(found: History, known: Mapping[str, str], store: registry.Registry) -
                 messages.print(text, style="yellow", markup=False)
                 continue
             with tempfile.TemporaryDirectory(prefix="workbench-feedback-") as scratch:
-                folder = store.fetch(version or store.version(str(start["model"]), str(start["version"])), Path(scratch))
+                version = version or store.version(str(start["model"]), str(start["version"]))
+                folder = fetched(store, version, Path(scratch), trusted=asked.trust_code)
                 tasks[model] = bundle.recipe(bundle.inside(folder)).task
     return tasks
 

@@ -15,6 +15,7 @@ import click
 from workbench.cli.options import PORT, POSITIVE, SHARE_OR_ALL, Whole, gathered
 from workbench.cli.printing import messages, print_text, waiting
 from workbench.cli.shared_options import LOOPBACK, tracking_option
+from workbench.cli.trust import fetched, trust_option
 from workbench.errors import EnvironmentFault, UsageError
 from workbench.serving import bundle, registry, router, server
 from workbench.serving.app import TOKEN
@@ -43,6 +44,7 @@ class ServeOptions:
     log_inputs: bool
     shadow: str | None
     no_watch: bool
+    trust_code: bool
     tracking_uri: str | None
 
 
@@ -68,6 +70,7 @@ class ServeOptions:
     help="A second model that answers this share of requests (0 to 1, default 1) after the answer went out, for comparison.",
 )
 @click.option("--no-watch", is_flag=True, help="Write no log, and do not meter the server.")
+@trust_option
 @tracking_option
 @gathered(ServeOptions)
 def serve(asked: ServeOptions) -> None:
@@ -151,7 +154,7 @@ def _fetched(asked: ServeOptions, store: registry.Registry, named: str, folder: 
     # Of several versions of one name each has a log of its own.
     own = named if len(asked.models) > 1 else name
     log = None if asked.no_watch else asked.log or log_file(own)
-    return server.Served(named, store.fetch(version, folder), about, log)
+    return server.Served(named, fetched(store, version, folder, trusted=asked.trust_code), about, log)
 
 
 def _shadow(asked: ServeOptions, store: registry.Registry, folder: Path, fields: Mapping[str, str]) -> dict[str, Any] | None:
@@ -171,7 +174,7 @@ def _shadow(asked: ServeOptions, store: registry.Registry, folder: Path, fields:
     name, _, alias = named.partition("@")
     version = store.version(name, alias or registry.CHAMPION)
     folder.mkdir()
-    found = store.fetch(version, folder)
+    found = fetched(store, version, folder, trusted=asked.trust_code)
     theirs = bundle.asked(bundle.inside(found))
     if theirs != fields:
         raise UsageError(

@@ -47,8 +47,8 @@ def _backend(about: Mapping[str, Any], config: Mapping[str, Any]) -> Backend:
     import mlflow.pyfunc
     from mlflow.pyfunc import scoring_server
 
+    files = bundle.inside(Path(about["folder"]))  # before MLflow has read a line of it
     model = mlflow.pyfunc.load_model(about["folder"])
-    files = bundle.inside(Path(about["folder"]))
     asked, known = bundle.asked(files), bundle.reference(files)
     log = Log(Path(about["log"]) if about["log"] else None, about["model"], asked, inputs=config["inputs"], dev=known)
     if log.is_kept:

@@ -25,6 +25,8 @@ from pathlib import Path
 from types import ModuleType
 from typing import Any
 
+import yaml
+
 from workbench.data import cache, fingerprints
 from workbench.errors import DataError, EnvironmentFault, UsageError
 from workbench.formulations import Example
@@ -36,6 +38,12 @@ from workbench.watching.reference import Reference
 SCHEMA = 1
 RECORD, WEIGHTS, EXAMPLES, STUDY = "bundle.json", "weights.safetensors", "examples.json", "study.py"
 REFERENCE, ONNX = "reference.json", "model.onnx"
+
+LOADER = "workbench.serving.loading"
+"""The module by which MLflow loads a bundle."""
+
+_CODE = ("code", "python_model", "model_code_path", "predict_fn", "predict_stream_fn")
+"""What else MLflow would import, unpickle or call by a model's own word."""
 
 
 @dataclass(frozen=True)
@@ -161,15 +169,32 @@ def reference(folder: Path) -> Reference:
 
 
 def inside(model: Path) -> Path:
-    """The bundle in the folder of a model that MLflow loads.
+    """The bundle in the folder of a model that MLflow loads, once it is seen that loading it runs nothing but `LOADER`.
 
     Raises:
-        DataError: There is none in it.
+        DataError: There is none in it, or MLflow would import or unpickle something else.
     """
-    found = sorted(model.rglob(RECORD))
-    if not found:
+    try:
+        about = yaml.safe_load((model / "MLmodel").read_text(encoding="utf-8"))["flavors"]["python_function"]
+        data = (model / str(about.get("data", ""))).resolve()
+    except (OSError, ValueError, yaml.YAMLError, KeyError, TypeError, AttributeError):
+        about, data = {}, model
+    if not (data.is_relative_to(model.resolve()) and (data / RECORD).is_file()):
         raise DataError(f"{model} holds no model that workbench has deployed.")
-    return found[0].parent
+    strange = [f"{name}: {str(about[name])[:80]}" for name in _CODE if about.get(name)]
+    if about.get("loader_module") != LOADER:
+        strange.insert(0, f"loader_module: {str(about.get('loader_module'))[:80]}")
+    if strange:
+        raise DataError(
+            f"{model} is not loaded: its MLmodel has {', '.join(strange)}, by which MLflow would run code that is no part of "
+            "workbench. `workbench deploy` writes none such; if you trust it, `mlflow models serve` takes it."
+        )
+    return data
+
+
+def runs_study(folder: Path) -> bool:
+    """Whether loading a bundle runs the study's file that goes with it. Raises DataError where it is none."""
+    return STUDY in _record(folder)["files"]
 
 
 def pinned(model: str) -> str:

@@ -6,6 +6,7 @@ from __future__ import annotations
 
 import contextlib
 import json
+import re
 import tempfile
 from collections.abc import Callable, Collection, Iterator, Mapping
 from dataclasses import dataclass
@@ -28,7 +29,6 @@ if TYPE_CHECKING:
     from mlflow.models import Model, ModelSignature
 
 CHAMPION, PREVIOUS = "champion", "previous"
-LOADER = "workbench.serving.loading"
 PACKAGES = ("workbench", "mlflow", "torch", "transformers", "peft", "safetensors", "numpy", "pandas", "scikit-learn")
 """What every deployed model is loaded by. Those of a kind of data or of a base model are added."""
 
@@ -258,6 +258,12 @@ class Registry:
         other = {*requirements(member.recipe, onnx=version.form != TORCH)} - {*required}
         return f"it requires other packages than are installed, which are {', '.join(sorted(other))}" if other else ""
 
+    def is_here(self, version: Version) -> bool:
+        """Whether both this store and a version's files are on this machine: nobody else's word is taken for what is in them."""
+        with self._mapped():
+            source = self._client.get_model_version_download_uri(version.name, str(version.number))
+        return all(store.sqlite_path(uri) is not None or re.match(r"file:/(//|[^/])|/|[^:]*$", uri) for uri in (self.uri, source))
+
     def _tell_again(self, version: Version, member: Member) -> None:
         """Put on record what is known now of a version that there is, as after `workbench confirm`."""
         with self._mapped():
@@ -339,7 +345,7 @@ def save(to: Path, files: Path, recipe: Recipe, about: Model | None = None) -> N
 
     mlflow.pyfunc.save_model(
         str(to),
-        loader_module=LOADER,
+        loader_module=bundle.LOADER,
         data_path=str(files),
         pip_requirements=requirements(recipe, onnx=(files / bundle.ONNX).is_file()),
         signature=signature(recipe.task),

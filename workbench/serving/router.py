@@ -13,6 +13,7 @@ which its line in the log is found.
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import hmac
 import json
 import time
