@@ -8,18 +8,19 @@ from contextlib import nullcontext
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
+from unittest import mock
 
 import numpy as np
 import pytest
 import torch
 from safetensors.torch import save_file
 
-from workbench import Recipe, few_shot, full, item_item, knn, logistic, peft, zero_shot
+from workbench import Recipe, few_shot, full, item_item, knn, logistic, methods, peft, zero_shot
 from workbench.cli.trust import fetched
 from workbench.data.models import processor
 from workbench.errors import DataError, EnvironmentFault, Refused, UsageError
 from workbench.result import Result
-from workbench.serving import app, bundle, registry
+from workbench.serving import app, bundle, loading, registry
 from workbench.serving.evidence import _metric as metric_of
 from workbench.serving.loading import Deployed, plain, sharing
 from workbench.serving.regrading import regrade
@@ -618,6 +619,70 @@ def test_a_file_that_is_sent_is_looked_at_before_it_is_unpacked(tmp_path: Path) 
     ):
         with pytest.raises(DataError, match=said):
             task.example({"image": sent})
+
+
+@pytest.mark.parametrize("kind", ["classes by an adapter", "next words", "yes or no"])
+def test_a_model_that_is_served_alone_is_merged_and_answers_as_before(kind: str, tmp_path: Path, models: dict[str, str]) -> None:
+    of, task_in, method = KINDS[kind]
+    task = task_in(tmp_path)
+    recipe, _, weights = made(tmp_path, task, models[of], method)
+    bundle.write(tmp_path / "b", recipe, weights, None, {})
+    asked = [task.question(example) for example in task.splits().dev]
+    with sharing():
+        apart = Deployed(tmp_path / "b")
+    merged = Deployed(tmp_path / "b")
+    names = [[name for name, _ in each._predictor._asked.model.named_parameters()] for each in (apart, merged)]
+    assert any("lora" in name for name in names[0])
+    assert not any("lora" in name for name in names[1])
+    for one, other in zip(merged.answers(asked), apart.answers(asked), strict=True):
+        assert alike(one, other, task)
+
+
+def test_what_does_not_answer_as_before_is_not_merged(
+    tmp_path: Path, models: dict[str, str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    task = classes(tmp_path)
+    recipe, _, weights = made(tmp_path, task, models["encoder"], LORA)
+    bundle.write(tmp_path / "b", recipe, weights, None, {})
+    asked = [task.question(example) for example in task.splits().dev]
+    right = Deployed(tmp_path / "b").answers(asked)
+    merged = methods.merged
+
+    def wrong(method: Any, model: Any) -> Any:
+        plain = merged(method, model)
+        with torch.no_grad():
+            for parameter in plain.parameters():
+                parameter.mul_(1.5)
+        return plain
+
+    monkeypatch.setattr(methods, "merged", wrong)
+    served = Deployed(tmp_path / "b")
+    assert any("lora" in name for name, _ in served._predictor._asked.model.named_parameters())
+    assert all(alike(one, other, task) for one, other in zip(served.answers(asked), right, strict=True))
+
+
+def test_of_several_models_those_on_one_base_share_it_and_one_alone_is_merged(tmp_path: Path, models: dict[str, str]) -> None:
+    known = []
+    for name, base, seed in (("a", "encoder", 0), ("b", "encoder", 1), ("c", "decoder", 0)):
+        (folder := tmp_path / name).mkdir()
+        recipe, _, weights = made(folder, classes(folder), models[base], LORA, seed)
+        bundle.write(folder / "b", recipe, weights, None, {})
+        registry.save(folder / "model", folder / "b", recipe)
+        known.append({"name": name, "folder": str(folder / "model"), "log": None, "model": {}})
+    loaded: list[Any] = []
+    load_model = loading._load_pyfunc
+
+    def noted(path: str) -> Any:
+        loaded.append(load_model(path))
+        return loaded[-1]
+
+    with mock.patch.object(loading, "_load_pyfunc", noted):
+        assert [*app._backends({"models": known, "limits": {}, "inputs": False})] == ["a", "b", "c"]
+    first, second, alone = (dict(each._predictor._asked.model.named_parameters()) for each in loaded)
+    frozen = {name for name, p in first.items() if not p.requires_grad and "original_module" not in name}
+    assert frozen
+    assert all(first[name].data_ptr() == second[name].data_ptr() for name in frozen)
+    assert not any("lora" in name for name in alone)
 
 
 def test_adapters_on_one_base_share_its_weights_and_answer_as_alone(tmp_path: Path, models: dict[str, str]) -> None:

@@ -26,7 +26,7 @@ from workbench.errors import UsageError
 from workbench.methods.base import COUNTED, OURS, Method, adapter, bitfit, few_shot, full, head, peft, peft_methods, zero_shot
 from workbench.methods.fitting import item_item, knn, logistic, popularity, setfit
 from workbench.methods.layers import Frozen, first_layers, of_last_layers
-from workbench.methods.merging import ADDED, IN_PLACE, added, merged, merged_name
+from workbench.methods.merging import ADDED, IN_PLACE, added, is_mergeable, merged, merged_name
 from workbench.methods.shots import shots
 from workbench.methods.wrapping import wrap
 from workbench.objectives import AlikePairs, Objective
@@ -48,6 +48,7 @@ __all__ = [
     "full",
     "head",
     "head_names",
+    "is_mergeable",
     "item_item",
     "knn",
     "lesson",

@@ -60,6 +60,14 @@ def merged(method: Method, model: torch.nn.Module) -> torch.nn.Module:
     return plain
 
 
+def is_mergeable(method: Method, model: torch.nn.Module) -> bool:
+    """Whether `merged` would have something to merge, as far as that is known beforehand; of a few of PEFT's methods it is not."""
+    if method.kind in (*IN_PLACE, *OURS):
+        return False
+    tuned: Any = model
+    return hasattr(tuned, "peft_config") and not next(iter(tuned.peft_config.values())).is_prompt_learning
+
+
 def added(model: torch.nn.Module) -> dict[str, Callable[[], torch.Tensor]]:
     """What a method out of `ADDED` adds to weights of a model now, each to be asked for, and differentiable.
 

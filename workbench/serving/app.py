@@ -30,8 +30,7 @@ def create() -> Router:
     """The server, by what the environment says. Called by uvicorn."""
     config = json.loads(os.environ[CONFIG])
     threading.Thread(target=_end_with_parent, name="workbench-parent", daemon=True).start()
-    with loading.sharing():
-        backends = {each["name"]: _backend(each, config) for each in config["models"]}
+    backends = _backends(config)
     on_stop = list[Callable[[], None]]()
     if watched := [each for each in backends.values() if each.log.is_kept]:
         if config["shadow"] is not None:
@@ -40,6 +39,15 @@ def create() -> Router:
             on_stop.append(first.shadow.close)
         on_stop += _metered(watched)
     return Router(backends, Limits(**config["limits"]), os.environ.get(TOKEN, ""), on_stop)
+
+
+def _backends(config: Mapping[str, Any]) -> dict[str, Backend]:
+    """The models by name, in their order. Those on one base share its weights, and so are not merged."""
+    bases = [bundle.base(bundle.inside(Path(each["folder"]))) for each in config["models"]]
+    several = [bases.count(base) > 1 for base in bases]
+    with loading.sharing():
+        shared = {i: _backend(each, config) for i, each in enumerate(config["models"]) if several[i]}
+    return {each["name"]: shared[i] if several[i] else _backend(each, config) for i, each in enumerate(config["models"])}
 
 
 def _backend(about: Mapping[str, Any], config: Mapping[str, Any]) -> Backend:

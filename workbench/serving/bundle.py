@@ -155,6 +155,12 @@ def asked(folder: Path) -> dict[str, str]:
     return dict(_record(folder)["asked"])
 
 
+def base(folder: Path) -> str:
+    """The hash of the base model of a bundle, its name where that has none. Raises DataError where it is none."""
+    known = _record(folder)["base"]
+    return str(known["content"] or known["model"])
+
+
 def evidence(folder: Path) -> dict[str, Any]:
     """What is known of the model of a bundle, as `evidence.Evidence.to_json` has it. Raises DataError where it is none."""
     return dict(_record(folder)["evidence"])

@@ -23,6 +23,9 @@ if TYPE_CHECKING:
     import pandas as pd
 
 
+_TRIED = 4
+"""Examples of a bundle that a merged model has to answer as before."""
+
 _shared: contextvars.ContextVar[training.SharedWeights | None] = contextvars.ContextVar("workbench_shared", default=None)
 
 
@@ -37,7 +40,8 @@ def sharing() -> Iterator[None]:
 
 
 class Deployed:
-    """A model that answers as it was graded.
+    """A model that answers as it was graded. What its method put beside the weights of its base is merged into them where it shares
+    them with no other model (`sharing`), and answers the row that shows how it is asked, and its bundle's examples, as before.
 
     Args:
         folder: Its bundle.
@@ -52,7 +56,11 @@ class Deployed:
     def __init__(self, folder: Path) -> None:
         made = bundle.read(folder)
         self.task = made.recipe.task
-        self._predictor = training.Predictor(made.recipe, made.weights, made.examples, shared=_shared.get())
+        shared, tried = _shared.get(), made.examples[:_TRIED]
+        with contextlib.suppress(Exception):  # of some tasks only what they know can be asked, and one's own may raise anything
+            tried = [self.task.example(request.sample(self.task.asked())), *tried]
+        merge = tried if shared is None else ()
+        self._predictor = training.Predictor(made.recipe, made.weights, made.examples, shared=shared, merge=merge)
 
     def answers(self, rows: Sequence[Mapping[str, Any]]) -> list[Any]:
         """As `predictions`, as plain data for JSON."""

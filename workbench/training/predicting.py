@@ -17,9 +17,11 @@ import torch
 
 from workbench import methods
 from workbench.data import models
+from workbench.errors import Infeasible, UsageError
 from workbench.formulations import Example, Rows
 from workbench.objectives import Inference
 from workbench.study import Recipe
+from workbench.tasks.base import EACH
 from workbench.training import parent_store
 from workbench.training.batches import evaluation_batches
 from workbench.training.embedded import DIMENSIONS, KINDS, Embedded
@@ -100,6 +102,12 @@ state within a pass, too, and a tokeniser its own settings.
 """
 
 
+AGREES = 1e-3
+"""By how much the outputs of a model may move when what a method put beside its weights is merged into them, relative and
+absolute: in float32 that is rounding alone, some 1e-6 a layer.
+"""
+
+
 class _Asked(NamedTuple):
     """A model, and how it is asked."""
 
@@ -115,6 +123,22 @@ class _Asked(NamedTuple):
         if self.tuning is None:
             return evaluation_batches(rows, where, filled=filled)
         return self.tuning.batches(rows, examples, filled=filled)
+
+    @property
+    def can_merge(self) -> bool:
+        """Whether something stands beside the model's weights that can be merged into them, where all is float32."""
+        if self.tuning is None or self.tuning.merged or self.tuning.recipe.task.combines == EACH:
+            return False
+        recipe, where = self.tuning.recipe, self.tuning.where
+        with self.autocast:
+            exact = recipe.weights == "float32" and not torch.is_autocast_enabled(where.type)
+        return exact and methods.is_mergeable(recipe.method, self.model)
+
+    def merged(self) -> _Asked:
+        """The model with all of it in its weights; this one is no more. Raises UsageError where PEFT cannot."""
+        assert self.tuning is not None
+        self.tuning.take_merged(self.tuning.plain(), ())
+        return self._replace(model=self.tuning.model.eval())
 
 
 def _asked(recipe: Recipe, weights: str | Path | None, where: torch.device) -> _Asked:
@@ -135,6 +159,8 @@ class Predictor:
         examples: The labelled examples that a method puts before questions; others read none.
         where: The device; None: the first visible GPU, else the CPU.
         shared: What it shares with other models the weights that it does not tune; None: nothing.
+        merge: Examples to be asked: where what a method put beside the weights can be merged into them, and the model answers these
+            as before, that is done. A pass then has no layer more than the base model's. Without any it is asked as it was tuned.
 
     Raises:
         UsageError: The weights are those of another recipe.
@@ -148,16 +174,20 @@ class Predictor:
         where: torch.device | None = None,
         *,
         shared: SharedWeights | None = None,
+        merge: Sequence[Example] = (),
     ) -> None:
         self._where, self._halves = where or device(), Halves()
         self._asked = _asked(recipe, weights, self._where)
+        self._embedded: Embedded | None = None
         if shared is not None:
             shared.share(self._asked.model)
-        in_one_pass = models.kind(recipe.architecture) in KINDS and not self._asked.inference.writes
-        self._embedded = Embedded(self._asked.model) if in_one_pass else None
         self._formulation = recipe.formulation
         self._apart = self._formulation.apart
         self._shots = methods.shots(recipe.method, self._formulation, examples)
+        if merge and self._asked.can_merge and not self._merge(merge):
+            self._asked = _asked(recipe, weights, self._where)  # what could not be merged is changed all the same
+        if models.kind(recipe.architecture) in KINDS and not self._asked.inference.writes:
+            self._embedded = Embedded(self._asked.model)
         apart = self._encoded(()) if self._apart is not self._formulation else None
         self._extra = [] if apart is None else list(apart.extra)
         self._shared = [] if apart is None else self._outputs(apart, ())[0]
@@ -181,6 +211,19 @@ class Predictor:
             found = self._formulation.decode(examples, rows, [*outputs, *self._shared], self._asked.processor)
             took, cpu_took = time.perf_counter() - began, time.process_time() - cpu_began
         return Predictions(found, tokens.astype(int).tolist(), took, cpu_took, _by_example(embeddings, rows.example, len(examples)))
+
+    def _merge(self, examples: Sequence[Example]) -> bool:
+        """Merge what a method put beside the model's weights into them. False where that failed, or examples are answered otherwise
+        then: the model has to be read again.
+        """
+        try:
+            rows = self._apart.encode(examples, self._asked.processor, answers=False, shots=self._shots)
+            before, _ = self._outputs(rows, examples)
+            self._asked = self._asked.merged()
+            after, _ = self._outputs(rows, examples)
+        except (UsageError, Infeasible):
+            return False
+        return all(map(_agree, after, before))
 
     def _encoded(self, examples: Sequence[Example]) -> Rows:
         return self._formulation.encode(examples, self._asked.processor, answers=False, shots=self._shots)
@@ -211,6 +254,16 @@ class Predictor:
             for row, value in zip(chosen, found, strict=True):
                 outputs[row] = value
         return outputs, places
+
+
+def _agree(one: Any, other: Any) -> bool:
+    """Whether two outputs are the same but for rounding."""
+    if isinstance(one, (list, tuple)):
+        return len(one) == len(other) and all(map(_agree, one, other))
+    a, b = np.asarray(one), np.asarray(other)
+    if a.dtype.kind not in "fiu":
+        return bool(np.array_equal(a, b))
+    return a.shape == b.shape and bool(np.allclose(a, b, AGREES, AGREES, equal_nan=True))
 
 
 def _by_example(places: np.ndarray | None, of: np.ndarray, examples: int) -> np.ndarray | None:
