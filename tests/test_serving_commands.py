@@ -211,10 +211,13 @@ def test_a_form_is_deployed_and_stands_beside_the_original_in_serving(swept_text
     (point,) = [p for p in record["points"] if p["recipe_id"] == best.recipe_id]
     (form,) = point["forms"]
     assert (form["form"], form["score"]) == ("int8", made["evidence"]["score"])
+    assert form["answers_changed"] == made["evidence"]["answers_changed"]
+    assert 0 <= form["answers_changed"] <= 1
     assert form["usd_per_1000_predictions"] == pytest.approx(made["evidence"]["usd_per_1000"])
     assert form["usd_per_1000_predictions"] * form["speedup"] == pytest.approx(point["usd_per_1000_predictions"])
     shown, _ = said(swept_texts, "front", "my.py", "--load", "1")
     assert re.search(rf"{best.trial} .* int8 ", shown)
+    assert f"{100 * form['answers_changed']:.1f} %" in shown
     # The same model in another form is another version.
     plain, _ = said(swept_texts, "deploy", "my.py", "--name", "small", "--no-check", "--json")
     assert (plain["number"], plain["new"], plain["form"]) == (2, True, "torch")

@@ -20,6 +20,7 @@ from workbench.front.serving import break_even, forms_of, serving
 from workbench.quantities import dollars
 from workbench.result import Result
 from workbench.serving import bundle, evidence, packaging, registry
+from workbench.serving.card import changed_text
 from workbench.serving.loading import Deployed
 from workbench.testing import TinyText, tiny_decoder, tiny_model
 from workbench.training import Predictor, train
@@ -84,6 +85,12 @@ def test_weights_of_eight_bits_are_smaller_and_graded_for_themselves(encoder: An
     assert found.served is not None
     assert abs(found.score - last.scores["accuracy"]) <= packaging.most_of("int8", recipe.task, "accuracy")
     card = (tmp_path / "out" / "README.md").read_text()
+    # Also where the score stays: how many answers are others than those in torch.
+    files = Predictor(recipe, tmp_path / "out" / "model.onnx"), Predictor(recipe, weights)
+    one, other = ([labels_of(value) for value in predictor(recipe.task.splits().dev).values] for predictor in files)
+    changed = float(np.mean([a != b for a, b in zip(one, other, strict=True)]))
+    assert found.served.answers_changed == pytest.approx(changed)
+    assert f"| answers | {100 * changed:.1f} % of the dev set's answers are others than in torch |" in card
     assert known.usd_per_1000 is not None
     assert f"| cost of 1,000 predictions | {dollars(known.usd_per_1000 / found.served.speedup)} |" in card
     operators = {node.op_type for node in onnx.load(tmp_path / "out" / "model.onnx").graph.node}
@@ -129,6 +136,8 @@ def test_a_form_is_as_much_cheaper_as_it_was_faster_beside_the_original() -> Non
     meets = break_even(point, point, view(), form=form)
     assert meets is not None
     assert meets.cheaper_before  # for the same training it is always cheaper
+    assert form.answers_changed is None  # a record of before it was counted
+    assert changed_text(None) == "not compared"
 
 
 def test_what_new_seeds_got_on_the_test_split_goes_with_a_model() -> None:

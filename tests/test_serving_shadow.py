@@ -16,8 +16,9 @@ from test_serving_app import ROWS, folder  # noqa: F401  the model of these test
 from workbench import prices
 from workbench.process import this_process
 from workbench.serving import shadow
+from workbench.serving.loading import same
 from workbench.serving.log import Entry, Log
-from workbench.serving.shadow import Shadow, same
+from workbench.serving.shadow import Shadow
 from workbench.tasks import request
 from workbench.watching import history
 from workbench.watching.overview import overview
@@ -126,3 +127,5 @@ def test_answers_are_the_same_however_sure_the_models_are() -> None:
     assert not same({"labels": ["a"], "confidence": 0.9}, {"labels": ["b"], "confidence": 0.9})
     assert same("a river", "a river")
     assert not same(["B-x", "O"], ["O", "O"])
+    assert same([["a", 0.9], ["b", 0.8]], [["a", 0.7], ["c", 0.6]])  # of documents the nearest
+    assert not same([["a", 0.9], ["b", 0.8]], [["b", 0.9], ["a", 0.8]])

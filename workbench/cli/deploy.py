@@ -21,6 +21,7 @@ from workbench.front.serving import serving
 from workbench.quantities import dollars
 from workbench.report.text import describe
 from workbench.serving import packaging, registry
+from workbench.serving.card import changed_text
 from workbench.serving.evidence import TORCH
 from workbench.serving.regrading import regrade
 from workbench.tracking import default_uri
@@ -116,6 +117,8 @@ def deploy(asked: DeployOptions) -> None:
         messages.print(
             f"Loaded from there it has {known.metric} {known.score:.1f} on the dev set again.", style="dim", markup=False
         )
+    if known.answers_changed is not None:
+        messages.print(f"{changed_text(known.answers_changed)}.", style="dim", markup=False)
     if "unknown" in (known.licence_model, known.licence_data):
         text = f"Licence of {known.model}: {known.licence_model}; of the data: {known.licence_data}. See that both allow it."
         messages.print(text, style="dim", markup=False)
@@ -129,7 +132,7 @@ def exported(member: Member, asked: DeployOptions, folder: Path) -> Member:
     view = view_of(member.ledger.description, asked.platform, asked.label_usd)
     served = serving(member.result, view, form=form)
     usd = None if served is None else served.usd_per_1000.value
-    known = replace(member.known, form=form.name, score=form.score, usd_per_1000=usd)
+    known = replace(member.known, form=form.name, score=form.score, usd_per_1000=usd, answers_changed=form.answers_changed)
     return replace(member, weights=folder / packaging.ONNX_FILE, known=known)
 
 

@@ -42,16 +42,24 @@ def show_serving(results: Sequence[Result], view: View, load: Load, forms: Mappi
     members = pareto_front(results, view)
     shown = [(r, form) for r in members for form in (None, *forms_of(forms.get(r.recipe_id, {})))]
     table, has_forms = Table(title=_serving_title(view, load.per_second)), len(shown) > len(members)
-    names = ["trial", "epochs", *(["form"] if has_forms else []), view.maximize]
+    names = ["trial", "epochs", *(["form"] if has_forms else []), view.maximize, *(["other answers"] if has_forms else [])]
     for name in (*names, "US$", "predictions/s", "latency", "US$ for 1,000", "against it"):
         table.add_column(name, justify="left" if name in ("against it", "form") else "right")
     for r, form in shown:
         what = [str(r.trial), f"{r.epochs:g}", *([form.name if form else "torch"] if has_forms else [])]
         score = r.scores[view.maximize] if form is None else form.score
-        table.add_row(*what, f"{score:.1f}", dollars(view.cost(r, "usd")), *_cells(r, view, load, form))
+        what += [f"{score:.1f}", *([_changed(form)] if has_forms else []), dollars(view.cost(r, "usd"))]
+        table.add_row(*what, *_cells(r, view, load, form))
     print_table(table)
     if load.against is not None:
         print_text(f"Against {describe(load.against)}.\n")
+
+
+def _changed(form: Form | None) -> str:
+    """How many answers to the dev set a form changes."""
+    if form is None:
+        return ""
+    return "unknown" if form.answers_changed is None else f"{100 * form.answers_changed:.1f} %"
 
 
 def _cells(r: Result, view: View, load: Load, form: Form | None) -> list[str]:

@@ -14,6 +14,7 @@ from workbench.cli.printing import messages, print_json, print_text, say_next, w
 from workbench.cli.shared_options import json_option, price_options, storage_option
 from workbench.report.text import describe
 from workbench.serving import packaging
+from workbench.serving.card import changed_text
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -65,7 +66,7 @@ def package(asked: PackageOptions) -> None:
     if made.served is not None:
         note_form(asked, member, made.served)
         usd = None if known.usd_per_1000 is None else known.usd_per_1000 / made.served.speedup
-        known = replace(known, form=made.form, score=made.score, usd_per_1000=usd)
+        known = replace(known, form=made.form, score=made.score, usd_per_1000=usd, answers_changed=made.served.answers_changed)
     if asked.as_json:
         print_json({**asdict(made), "folder": str(made.folder), "evidence": known.to_json()})
         return
@@ -75,7 +76,9 @@ def package(asked: PackageOptions) -> None:
         f"Loaded from there it has {known.metric} {made.score:.1f} on the dev set ({member.known.score:.1f} before), {speed}."
     )
     if made.served is not None:
-        text = f"{made.served.speedup:.2f} times as fast as in torch. `workbench front {asked.study} --load 1` prices it beside."
+        changed = changed_text(made.served.answers_changed)
+        text = f"{made.served.speedup:.2f} times as fast as in torch; {changed}. "
+        text += f"`workbench front {asked.study} --load 1` prices it beside."
         messages.print(text, style="dim", markup=False)
     messages.print(f"Licence of {known.model}: {known.licence_model}. See that you may give it away.", style="dim", markup=False)
     say_next(f"read {made.folder / 'README.md'}, the model card")

@@ -52,6 +52,8 @@ class Form:
         latency_seconds: Median of one prediction alone.
         original_per_second: Predictions per second of the model as it was trained, on the same machine just before.
         original_latency_seconds: Its latency then.
+        answers_changed: Share of the answers to the dev set that are others than the original's, 0 to 1: a score that stays may
+            hide many. None where it was not counted.
     """
 
     name: str
@@ -61,6 +63,7 @@ class Form:
     latency_seconds: float
     original_per_second: float
     original_latency_seconds: float
+    answers_changed: float | None = None
 
     @property
     def speedup(self) -> float:

@@ -70,6 +70,7 @@ def form_records(r: Result, view: View, load: Load, forms: Sequence[Form]) -> li
             "score": each.score,
             "bytes": each.bytes,
             "speedup": each.speedup,
+            "answers_changed": each.answers_changed,
             **serving_record(r, view, load, each),
         }
         for each in forms

@@ -29,6 +29,11 @@ def text(known: Evidence, made: Packaged, recipe: Recipe) -> str:
     return f"---\n{head}\n---\n\n{_body(known, made, recipe)}"
 
 
+def changed_text(share: float | None) -> str:
+    """How many answers a form changes, a clause."""
+    return "not compared" if share is None else f"{100 * share:.1f} % of the dev set's answers are others than in torch"
+
+
 def metadata(known: Evidence, made: Packaged) -> dict[str, Any]:
     """The head of the card: `license`, `base_model`, `co2_eq_emissions` and others, as the model hub names them.
 
@@ -72,6 +77,7 @@ def _body(known: Evidence, made: Packaged, recipe: Recipe) -> str:
     rows["speed here"] = f"{made.predictions_per_second:,.0f} predictions/s, {made.latency_seconds * 1000:.1f} ms for one"
     if made.served is not None:
         rows["form"] = f"{made.form}, {made.served.speedup:.2f} times as fast as in torch on the same CPUs just before"
+        rows["answers"] = changed_text(made.served.answers_changed)
     table = "\n".join(f"| {name} | {value} |" for name, value in rows.items())
     settings = json.dumps(recipe.to_json(), indent=1, ensure_ascii=False, default=str)
     return (

@@ -60,6 +60,7 @@ class Evidence:
         licence_data: Of the data's licence nothing is known here: whoever deploys has to look.
         form: What the model is computed by: `torch`, as the sweep had it, `onnx` or `int8`. `score` and `usd_per_1000` are those
             of this form, all else is the sweep's.
+        answers_changed: Share of the answers to the dev set that are others in this form than in torch, 0 to 1; None of torch.
     """
 
     study: str
@@ -89,6 +90,7 @@ class Evidence:
     licence_model: str
     licence_data: str = UNKNOWN
     form: str = TORCH
+    answers_changed: float | None = None
     test_mean: float | None = None
     test_low: float | None = None
     test_high: float | None = None

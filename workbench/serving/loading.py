@@ -117,6 +117,20 @@ def plain(value: Any) -> Any:
     return value.tolist() if isinstance(value, (np.ndarray, np.generic)) else value
 
 
+def same(one: Any, other: Any) -> bool:
+    """Whether two predictions, as plain data, are the same answer, however sure the models are; of documents, the nearest one."""
+    return bool(_answer(one) == _answer(other))
+
+
+def _answer(prediction: Any) -> Any:
+    if isinstance(prediction, dict):
+        return {name: value for name, value in prediction.items() if name != "confidence"}
+    if isinstance(prediction, list) and prediction and all(isinstance(each, list) and len(each) == 2 for each in prediction):
+        name, score = prediction[0]
+        return name if isinstance(score, float) else prediction
+    return prediction
+
+
 def _rows(data: Any) -> list[dict[str, Any]]:
     """The rows of a table; an id that is missing in one of them is left out there."""
     records = data.to_dict("records") if hasattr(data, "to_dict") else data

@@ -19,6 +19,7 @@ from workbench.front.serving import Form
 from workbench.methods import zero_shot
 from workbench.serving import card
 from workbench.serving.bundle import pinned
+from workbench.serving.loading import plain, same
 from workbench.serving.regrading import check_score, tolerance
 from workbench.study import sequences
 from workbench.training import parent_store
@@ -135,6 +136,7 @@ def export(recipe: Recipe, weights: Path | None, known: Evidence, to: Path, form
     score = float(found.grade.scores[known.metric])
     check_score(known.metric, score, known.score, most_of(form, recipe.task, known.metric) if most is None else most)
     grade, original = found.grade, found.original
+    changed = [not same(plain(a), plain(b)) for a, b in zip(grade.predictions, original.predictions, strict=True)]
     return Form(
         form,
         score,
@@ -143,6 +145,7 @@ def export(recipe: Recipe, weights: Path | None, known: Evidence, to: Path, form
         grade.latency_seconds,
         original.predictions_per_second,
         original.latency_seconds,
+        sum(changed) / max(1, len(changed)),
     )
 
 

@@ -24,7 +24,7 @@ from typing import IO, Any
 
 from workbench.errors import Infeasible, WorkbenchError
 from workbench.serving import bundle
-from workbench.serving.loading import Deployed, plain
+from workbench.serving.loading import Deployed, plain, same
 from workbench.serving.log import CURRENT, Entry, Log
 
 FOLDER = "WORKBENCH_SHADOW"
@@ -114,17 +114,6 @@ def _asked(child_in: IO[bytes], child_out: IO[bytes], rows: Sequence[Any], answe
         return dict(json.loads(child_out.readline()))
     except (OSError, ValueError):  # it was ended, maybe in the middle of a line
         return None
-
-
-def same(one: Any, other: Any) -> bool:
-    """Whether two predictions, as plain data, are the same answer, however sure the models are."""
-    return bool(_bare(one) == _bare(other))
-
-
-def _bare(prediction: Any) -> Any:
-    if isinstance(prediction, dict):
-        return {name: value for name, value in prediction.items() if name != "confidence"}
-    return prediction
 
 
 def main() -> None:

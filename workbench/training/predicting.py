@@ -58,11 +58,13 @@ class Grade(NamedTuple):
         scores: The task's scores on the dev set.
         predictions_per_second: Of that grading, in batches.
         latency_seconds: Median of one prediction alone.
+        predictions: One an example of the dev set.
     """
 
     scores: Mapping[str, float]
     predictions_per_second: float
     latency_seconds: float
+    predictions: Sequence[Any] = ()
 
 
 def grade(recipe: Recipe, weights: str | Path | None) -> Grade:
@@ -74,8 +76,8 @@ def grade(recipe: Recipe, weights: str | Path | None) -> Grade:
 
 def graded(tuning: Tuning, dev: Questions) -> Grade:
     """Grade a model by questions."""
-    scores, _, rate = tuning.evaluate(dev, time.perf_counter)
-    return Grade(scores, rate, tuning.latency(dev, time.perf_counter))
+    scores, predictions, rate = tuning.evaluate(dev, time.perf_counter)
+    return Grade(scores, rate, tuning.latency(dev, time.perf_counter), predictions)
 
 
 class SharedWeights:
