@@ -204,8 +204,17 @@ def test_a_page_of_sentences_is_printed(tmp_path: Path, monkeypatch: pytest.Monk
     assert model["rows"] == 1100
     assert model["classes"]["alarms"][0]["label"] == "negative"
     assert {each["what"] for each in model["drift"] if each["drifted"]} == {"class"}
+    assert model["disturbed"]
+    assert CliRunner().invoke(cli, ["watch", "--check"], standalone_mode=False).return_value == 1
+    assert CliRunner().invoke(cli, ["watch", "--check", "--json"], standalone_mode=False).return_value == 1
     with pytest.raises(UsageError, match=r"no log of 'new'.*news"):
         history.find("new")
+
+
+def test_a_check_is_of_the_latest_rows(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    served(history.log_file("calm"), 0, [CALM] * 600)
+    assert CliRunner().invoke(cli, ["watch", "calm", "--check"], standalone_mode=False).return_value == 0
 
 
 class Graded:

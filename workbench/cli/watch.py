@@ -13,6 +13,7 @@ from workbench.cli.shared_options import json_option
 from workbench.quantities import count, dollars, duration
 from workbench.report import in_use
 from workbench.watching import feedback, history
+from workbench.watching.drift import RECENT
 from workbench.watching.overview import Overview, offer_of, overview
 
 FILE = click.Path(exists=True, dir_okay=False, path_type=Path)
@@ -22,8 +23,11 @@ FILE = click.Path(exists=True, dir_okay=False, path_type=Path)
 @click.argument("name", required=False)
 @click.option("--log", type=FILE, metavar="FILE", help="Another log than that of NAME.")
 @setting("--platform", metavar="NAME", shell_complete=complete.platforms, help="Offer that prices it. [default: the study's]")
+@click.option(
+    "--check", is_flag=True, help=f"Exit with code 1 where an alarm was raised, or something drifted, in the last {RECENT} rows."
+)
 @json_option
-def watch(name: str | None, log: Path | None, platform: str | None, as_json: bool) -> None:
+def watch(name: str | None, log: Path | None, platform: str | None, check: bool, as_json: bool) -> int:
     """Show how the model NAME does, by the log that `workbench serve` writes: the latest one, where no NAME is given.
 
     What runs, its requests and latency, what it costs with its idle time, whether rows are still like those of the dev set, when
@@ -33,15 +37,17 @@ def watch(name: str | None, log: Path | None, platform: str | None, as_json: boo
         file = log or history.find(name)
         read = history.read(file)
         found = overview(read, feedback.load(file).quality, offer_of(read, platform))
+    latest = found.models[-1]
+    code = int(check and latest.disturbed)
     if as_json:
         print_json({"log": str(file), **found.to_json()})
-        return
+        return code
     _table(found)
-    latest = found.models[-1]
     for sentence in in_use.sentences(latest, found):
         print_text(sentence)
     for shadow in found.shadows:
         print_text(in_use.shadow_text(shadow))
+    return code
 
 
 def _table(found: Overview) -> None:

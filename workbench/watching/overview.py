@@ -39,6 +39,12 @@ class Model:
     watched: Watched
     quality: Quality | None
 
+    @property
+    def disturbed(self) -> bool:
+        """Whether something in the latest `drift.RECENT` rows is not as it was: it drifted, or an alarm was raised."""
+        recent = [each for each in self.watched.alarms if each.row > self.watched.rows - drift.RECENT]
+        return bool(recent) or any(each.drifted for each in self.drifts)
+
 
 @dataclass(frozen=True)
 class Overview:
@@ -65,6 +71,7 @@ class Overview:
                     "evidence": dict(each.evidence),
                     "drift": [{**asdict(one), "drifted": one.drifted} for one in each.drifts],
                     "classes": asdict(each.watched),
+                    "disturbed": each.disturbed,
                     "quality": None if each.quality is None else each.quality.to_json(),
                 }
                 for each in self.models
