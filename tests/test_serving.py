@@ -20,7 +20,7 @@ from workbench.cli.trust import fetched
 from workbench.data.models import processor
 from workbench.errors import DataError, EnvironmentFault, Refused, UsageError
 from workbench.result import Result
-from workbench.serving import app, bundle, loading, registry
+from workbench.serving import app, bundle, loading, registry, requirements
 from workbench.serving.evidence import _metric as metric_of
 from workbench.serving.loading import Deployed, plain, sharing
 from workbench.serving.regrading import regrade
@@ -474,6 +474,24 @@ def test_a_folder_by_which_mlflow_would_run_anything_else_is_not_loaded(way: str
     if way == "a pickle":  # as MLflow alone would
         pickle.loads((tmp_path / "model/model.pkl").read_bytes())
         assert mark.exists()
+
+
+def test_packages_that_are_not_as_a_model_was_deployed_with_are_told_once(
+    tiny_bundle: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    registry.save(tmp_path / "model", tiny_bundle, bundle.read(tiny_bundle).recipe)
+    store: Any = SimpleNamespace(fetch=lambda version, folder: tmp_path / "model")
+    capsys.readouterr()
+    assert fetched(store, registry.Version("m", 3, "", ""), tmp_path, trusted=False) == tmp_path / "model"
+    assert capsys.readouterr().err == ""
+    file = tmp_path / "model" / requirements.FILE
+    file.write_text("\n".join(["torch==1.0", "nobodys-package==2", *requirements.of(tmp_path / "model")]))
+    fetched(store, registry.Version("m", 3, "", ""), tmp_path, trusted=False)
+    told = " ".join(capsys.readouterr().err.split())
+    assert told.startswith("Version 3 of m was deployed with other packages")
+    assert f"torch 1.0 ({torch.__version__.partition('+')[0]} here), nobodys-package 2 (none here)." in told
+    file.unlink()
+    assert requirements.others(tmp_path / "model") == []
 
 
 def test_a_registry_elsewhere_is_told_from_one_on_this_machine() -> None:

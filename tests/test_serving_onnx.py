@@ -19,7 +19,7 @@ from workbench.front.points import Points
 from workbench.front.serving import break_even, forms_of, serving
 from workbench.quantities import dollars
 from workbench.result import Result
-from workbench.serving import bundle, evidence, packaging, registry
+from workbench.serving import bundle, evidence, packaging, registry, requirements
 from workbench.serving.card import changed_text
 from workbench.serving.loading import Deployed
 from workbench.testing import TinyText, tiny_decoder, tiny_model
@@ -69,7 +69,7 @@ def test_a_model_in_onnx_answers_as_it_was_graded_and_loads_in_plain_onnx_runtim
     served = Deployed(tmp_path / "bundle").predictions(rows)
     assert [labels_of(value) for value in served] == [labels_of(value) for value in last.predictions]
     assert [value.confidence for value in served] == pytest.approx([value.confidence for value in last.predictions], rel=1e-4)
-    assert any(name.startswith("onnxruntime==") for name in registry.requirements(recipe, onnx=True))
+    assert any(name.startswith("onnxruntime==") for name in requirements.needed(recipe, onnx=True))
     (tmp_path / "bundle" / bundle.ONNX).write_bytes(b"no model")
     with pytest.raises(EnvironmentFault, match="ONNX Runtime cannot read"):
         Predictor(recipe, tmp_path / "bundle" / bundle.ONNX)

@@ -10,7 +10,7 @@ import click
 
 from workbench.cli.printing import messages
 from workbench.errors import Refused
-from workbench.serving import bundle
+from workbench.serving import bundle, requirements
 from workbench.serving.registry import Registry, Version
 
 F = TypeVar("F", bound=Callable[..., Any])
@@ -24,13 +24,16 @@ def trust_option(command: F) -> F:
 
 def fetched(store: Registry, version: Version, folder: Path, *, trusted: bool) -> Path:
     """Fetch a version into a folder, and return where MLflow loads it from. Where loading it runs code that goes with it, that is
-    told.
+    told, and so is which packages are not those that it was deployed with.
 
     Raises:
         DataError: It is no model that workbench deployed.
         Refused: Its code is from another machine, and is not trusted.
     """
     model = store.fetch(version, folder)
+    if differing := requirements.others(model):
+        text = f"Version {version.number} of {version.name} was deployed with other packages, by which answers may differ: "
+        messages.print(f"{text}{', '.join(differing)}.", style="yellow", markup=False)
     if bundle.runs_study(bundle.inside(model)):
         named = f"version {version.number} of {version.name}"
         if not (trusted or store.is_here(version)):

@@ -6,6 +6,7 @@ registry, and the server that answers requests.
     loading    what MLflow loads: a bundle that answers tables of rows
     evidence   what is known of a model: its score, its costs, its licence
     registry   MLflow's registry: versions, and the aliases champion and previous
+    requirements  the packages that a model is loaded by, as it was deployed and as they are here
     regrading  a model as others will load it, graded on the dev set once more
     requests   what a request may be, and the rows in it
     asgi       a request and an answer, as ASGI has them

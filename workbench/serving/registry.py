@@ -10,14 +10,12 @@ import re
 import tempfile
 from collections.abc import Callable, Collection, Iterator, Mapping
 from dataclasses import dataclass
-from importlib import metadata
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from workbench.data.builtin import MODELS
 from workbench.errors import EnvironmentFault, UsageError, WorkbenchError, did_you_mean
 from workbench.process import without_secrets
-from workbench.serving import bundle
+from workbench.serving import bundle, requirements
 from workbench.serving.evidence import TORCH, Evidence
 from workbench.study import Recipe
 from workbench.tasks import Task, request
@@ -29,12 +27,6 @@ if TYPE_CHECKING:
     from mlflow.models import Model, ModelSignature
 
 CHAMPION, PREVIOUS = "champion", "previous"
-PACKAGES = ("workbench", "mlflow", "torch", "transformers", "peft", "safetensors", "numpy", "pandas", "scikit-learn")
-"""What every deployed model is loaded by. Those of a kind of data or of a base model are added."""
-
-REQUIREMENTS = "requirements.txt"
-"""The file of a model that names them, as MLflow calls it."""
-
 _TAG = "workbench."
 
 
@@ -250,12 +242,12 @@ class Registry:
                 model = self.fetch(version, Path(scratch))
                 files = bundle.inside(model)
                 bundle.check(files)
-                required = (model / REQUIREMENTS).read_text(encoding="utf-8").split()
+                required = requirements.of(model)
             except (WorkbenchError, OSError) as error:
                 return f"it cannot be loaded any more: {str(error).rstrip('.')}"
             if graded and not (files / bundle.REFERENCE).is_file():
                 return "it was never graded as it is loaded"
-        other = {*requirements(member.recipe, onnx=version.form != TORCH)} - {*required}
+        other = {*requirements.needed(member.recipe, onnx=version.form != TORCH)} - {*required}
         return f"it requires other packages than are installed, which are {', '.join(sorted(other))}" if other else ""
 
     def is_here(self, version: Version) -> bool:
@@ -347,23 +339,11 @@ def save(to: Path, files: Path, recipe: Recipe, about: Model | None = None) -> N
         str(to),
         loader_module=bundle.LOADER,
         data_path=str(files),
-        pip_requirements=requirements(recipe, onnx=(files / bundle.ONNX).is_file()),
+        pip_requirements=requirements.needed(recipe, onnx=(files / bundle.ONNX).is_file()),
         signature=signature(recipe.task),
         input_example=pd.DataFrame([request.sample(recipe.task.asked())]),
         **({} if about is None else {"mlflow_model": about}),
     )
-
-
-def requirements(recipe: Recipe, *, onnx: bool = False) -> list[str]:
-    """The packages that a model is loaded by, each with the version that is installed here."""
-    names = [*PACKAGES, *(["onnxruntime"] if onnx else [])]
-    kinds = recipe.task.asked()
-    names += ["pillow"] if "image" in kinds else ["soundfile", "scipy"] if "sound" in kinds else []
-    if recipe.parent is None and recipe.architecture in MODELS:
-        of = MODELS[recipe.architecture]
-        names += [of.distribution, *(["gguf"] if of.is_gguf else [])]
-    names += ["bitsandbytes"] if recipe.weights == "nf4" else []
-    return [f"{name}=={metadata.version(name).partition('+')[0]}" for name in names]
 
 
 def signature(task: Task) -> ModelSignature:
