@@ -288,6 +288,55 @@ def test_requests_that_wait_are_answered_together_each_as_it_would_be_alone(inne
     assert all(0 < each["model_seconds"] < each["seconds"] for each in ordered)
 
 
+def test_a_request_that_is_too_long_for_all_others_is_refused(tmp_path: Path) -> None:
+    limits = Limits(characters=4)
+    guard = Router({"m": Backend(never, {"words": request.NUMBERS}, limits, Log(None, {}, {}))}, limits)
+    found = asked(guard, {"instances": [[8, 9], [8, 9, 10]]})
+    assert found.status == 413
+    assert found.json == {"error": "the rows have 5 characters, and a request may have 4. Send them in parts."}
+    assert Limits().characters > request.MOST_CHARACTERS  # a row that may be sent may be sent alone
+
+
+def test_a_request_whose_client_has_gone_is_not_computed(tmp_path: Path) -> None:
+    release, calls = asyncio.Event(), list[Any]()
+
+    async def slow(scope: Any, receive: Any, send: Any) -> None:
+        rows = json.loads((await receive())["body"])["dataframe_records"]
+        calls.append([row["words"][0] for row in rows])
+        await release.wait()
+        body = json.dumps({"predictions": [1] * len(rows)}).encode()
+        await send({"type": "http.response.start", "status": 200, "headers": []})
+        await send({"type": "http.response.body", "body": body})
+
+    async def leaving(guard: Router) -> list[Any]:
+        sent: list[Any] = []
+        messages = [{"type": "http.request", "body": b'{"instances": [[9]]}'}, {"type": "http.disconnect"}]
+
+        async def receive() -> Any:
+            return messages.pop(0)
+
+        async def send(message: Any) -> None:
+            sent.append(message)
+
+        headers = [(b"content-type", b"application/json")]
+        await guard({"type": "http", "method": "POST", "path": "/invocations", "headers": headers}, receive, send)
+        return sent
+
+    async def all_of_them() -> list[Any]:
+        guard = guarded(slow, tmp_path, queue=2)
+        first = asyncio.create_task(ask(guard, b'{"instances": [[8]]}'))
+        await asyncio.sleep(0.05)
+        gone = await leaving(guard)
+        last = asyncio.create_task(ask(guard, b'{"instances": [[10]]}'))  # there is room for it again
+        await asyncio.sleep(0.05)
+        release.set()
+        return [gone, (await first).status, (await last).status]
+
+    assert asyncio.run(all_of_them()) == [[], 200, 200]
+    assert calls == [[8], [10]]
+    assert sorted(line["status"] for line in lines(tmp_path)) == [200, 200, 499]
+
+
 def test_a_row_that_the_model_refuses_is_no_other_request_s_fault(tmp_path: Path) -> None:
     async def picky(scope: Any, receive: Any, send: Any) -> None:
         rows = json.loads((await receive())["body"])["dataframe_records"]

@@ -24,7 +24,7 @@ from workbench.tasks import request
 from workbench.tracking import default_uri
 from workbench.watching.history import log_file
 
-_ROWS, _QUEUE = Whole(1, 100_000), Whole(1, 10_000)
+_ROWS, _QUEUE, _CHARACTERS = Whole(1, 100_000), Whole(1, 10_000), Whole(1, 1_000_000_000)
 
 LEAST_TOKEN = 16
 """The fewest characters of a token: fewer can be guessed."""
@@ -39,6 +39,7 @@ class ServeOptions:
     host: str
     max_rows: int
     max_mb: float
+    max_characters: int
     queue: int
     log: Path | None
     log_inputs: bool
@@ -55,6 +56,9 @@ class ServeOptions:
 @click.option("--max-rows", type=_ROWS, default=Limits.rows, show_default=True, help="The most rows of a request.")
 @click.option(
     "--max-mb", type=POSITIVE, default=Limits.megabytes, show_default=True, metavar="MB", help="The most megabytes of a request."
+)
+@click.option(
+    "--max-characters", type=_CHARACTERS, default=Limits.characters, show_default=True, help="The most characters of all its rows."
 )
 @click.option("--queue", type=_QUEUE, default=Limits.queue, show_default=True, help="Requests at a time; others get a 503.")
 @click.option(
@@ -83,7 +87,7 @@ def serve(asked: ServeOptions) -> None:
     _check(asked)
     token = _token(asked.host)
     uri = asked.tracking_uri or default_uri(Path.cwd())
-    limits = Limits(asked.max_rows, asked.max_mb, asked.queue)
+    limits = Limits(asked.max_rows, asked.max_mb, asked.queue, characters=asked.max_characters)
     # SIGTERM ends it as Ctrl-C does, or the server would live on and hold the port.
     signal.signal(signal.SIGTERM, signal.default_int_handler)
     with tempfile.TemporaryDirectory(prefix="workbench-serve-") as scratch:

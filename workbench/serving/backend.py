@@ -4,6 +4,7 @@ leaves a line in its log.
 
 from __future__ import annotations
 
+import asyncio
 import json
 import logging
 import time
@@ -55,7 +56,11 @@ class Backend:
         if self._waiting >= self._limits.queue:
             answer = asgi.error(503, f"{self._waiting} requests are waiting already. Send it again in a second.")
         else:
-            answer = await self._answered(rows, entry)
+            try:
+                answer = await self._answered(rows, entry)
+            except asyncio.CancelledError:
+                self.note(entry, asgi.error(GONE, "whoever asked did not wait for the answer."), began)
+                raise
         self.model_seconds += entry.model_seconds or 0.0
         self.note(entry, answer, began, rows)
         return answer
@@ -88,6 +93,9 @@ class Backend:
         finally:
             CURRENT.reset(token)
 
+
+GONE = 499
+"""The status in the log of a request that nobody waited for: nginx's, as HTTP has none."""
 
 FAILED = "the model failed with these rows. What happened stands in the server's own output."
 

@@ -51,11 +51,12 @@ class Batches:
 
     async def _work(self) -> None:
         while self._queue:
-            together = [self._queue.popleft()]
-            count = len(together[0].rows)
-            while self._queue and count + len(self._queue[0].rows) <= self._most_rows:
-                together.append(self._queue.popleft())
-                count += len(together[-1].rows)
+            together = list[_Waiting]()
+            count = 0
+            while self._queue and (not together or count + len(self._queue[0].rows) <= self._most_rows):
+                if not (each := self._queue.popleft()).answer.done():  # whoever waited may have gone
+                    together.append(each)
+                    count += len(each.rows)
             try:
                 await self._answer(together)
             except Exception as error:  # a bug, told to those who wait for it: nobody else does

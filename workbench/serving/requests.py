@@ -22,12 +22,14 @@ class Limits:
         megabytes: The most that its body may have.
         queue: Requests that may be answered or wait at a time; further ones are told to come again.
         together: The most rows of several waiting requests that are answered by one call of the model; 1: each for itself.
+        characters: The most characters of all rows of a request, base64 apart: so long it keeps all others waiting.
     """
 
     rows: int = 256
     megabytes: float = 4.0
     queue: int = 64
     together: int = 32
+    characters: int = 400_000
 
     @property
     def bytes(self) -> int:

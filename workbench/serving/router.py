@@ -91,7 +91,9 @@ class Router:
             self._first.note(entry, answer, began)
             await asgi.answer(send, answer, entry.id)
             return
-        found = await asyncio.gather(*(part.backend.answer(part.rows, part.entry, began) for part in parts.values()))
+        answers = asyncio.gather(*(part.backend.answer(part.rows, part.entry, began) for part in parts.values()))
+        if (found := await _unless_gone(answers, receive)) is None:
+            return
         # Each model's part has a line of its own in its log: the head has the ids of all.
         await asgi.answer(send, _joined(parts, found), ",".join(part.entry.id for part in parts.values()))
         for part, answer in zip(parts.values(), found, strict=True):
@@ -129,6 +131,7 @@ class Router:
         if len(rows) > self._limits.rows:
             raise Refusal(413, f"there are {len(rows):,} rows, and a request may have {self._limits.rows:,}. Send them in parts.")
         found: dict[str, _Part] = {}
+        characters = 0
         for place, row in enumerate(rows):  # from 0, as ids in the log do
             name, own = (next(iter(self._backends)), row) if alone else self._named(place, row)
             part = found.setdefault(name, _Part(self._backends[name], [], [], Entry()))
@@ -136,8 +139,11 @@ class Router:
                 request.check_row(part.backend.asked, own)
             except DataError as error:
                 raise Refusal(400, f"row {place}: {error}") from None
+            characters += request.length(part.backend.asked, own)
             part.places.append(place)
             part.rows.append(own)
+        if characters > (most := self._limits.characters):
+            raise Refusal(413, f"the rows have {characters:,} characters, and a request may have {most:,}. Send them in parts.")
         return found
 
     def _named(self, place: int, row: Any) -> tuple[str, dict[str, Any]]:
@@ -155,6 +161,25 @@ class Router:
         for call in self._on_stop:
             await asyncio.to_thread(call)
         await send({"type": "lifespan.shutdown.complete"})
+
+
+async def _unless_gone(answers: asyncio.Future[list[Answer]], receive: Receive) -> list[Answer] | None:
+    """Answers, once they are there; None where whoever asked has gone before. What waits for a model is then left out."""
+
+    async def disconnected() -> None:
+        while (await receive())["type"] != "http.disconnect":
+            pass
+
+    gone = asyncio.create_task(disconnected())
+    either: set[asyncio.Future[Any]] = {answers, gone}
+    try:
+        await asyncio.wait(either, return_when=asyncio.FIRST_COMPLETED)
+        return answers.result() if answers.done() else None
+    finally:
+        gone.cancel()
+        answers.cancel()
+        with contextlib.suppress(asyncio.CancelledError):
+            await answers
 
 
 def _joined(parts: Mapping[str, _Part], found: Sequence[Answer]) -> Answer:
