@@ -23,7 +23,7 @@ from workbench.testing import FakeMeter, TinyTask
 from workbench.testing.tiny import TinyFormulation
 from workbench.training import Progress, ResumeCache, train, tuned_model
 from workbench.training.batches import checkpoint_epochs, evaluation_batches, micro_batches, split, step_examples, steps_for
-from workbench.training.passes import questions_of
+from workbench.training.grading import questions_of
 from workbench.training.tuning import Tuning
 
 
