@@ -11,7 +11,7 @@ import sweeps
 from commands import DASHBOARDS
 from streamlit.testing.v1 import AppTest
 from sweeps import failed, ledger_of, numbered, result
-from test_watching import CALM, DOUBLED, served
+from test_watching import CALM, served
 
 from workbench.forecast import calibration
 from workbench.ledger import Ledger
