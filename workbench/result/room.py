@@ -33,8 +33,8 @@ class Room:
         """That of what is made with a provenance, as Results have it; None where it tells of no device."""
         device, devices = provenance.get("device") or {}, int(provenance.get("devices", 1))
         if gpus := device.get("gpus"):
-            known = [gpu.get("memory_bytes") or _by_datasheet(str(gpu["name"])) for gpu in gpus[:devices]]
-            return cls(str(gpus[0]["name"]), None if None in known else sum(known), devices)
+            sizes = [gpu.get("memory_bytes") or _by_datasheet(str(gpu["name"])) for gpu in gpus[:devices]]
+            return cls(str(gpus[0]["name"]), sum(sizes) if all(sizes) else None, devices)
         return cls(str(device.get("cpu") or ""), device.get("memory_bytes") or None) if device else None
 
     def holds_more(self, other: Room) -> bool:

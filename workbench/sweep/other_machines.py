@@ -78,11 +78,11 @@ class OtherMachines:
 
     def cheaper(self, recipe: Recipe) -> bool:
         """Whether another machine at work makes a run for so much less that it is left to it."""
-        known = {offer: found for offer in self.at_work if (found := self._shares.get((offer, recipe.model_name)))}
+        known = [self._shares[key] for offer in self.at_work if (key := (offer, recipe.model_name)) in self._shares]
         size = self._size(recipe) if known else None
         if size is None:
             return False
-        alike = [[share for other, share in of if abs(other - size) <= math.log(LIKE)] for of in known.values()]
+        alike = [[share for other, share in of if abs(other - size) <= math.log(LIKE)] for of in known]
         found = any(statistics.median(shares) * DEARER < 1.0 for shares in alike if shares)
         self.left = self.left or found
         return found
