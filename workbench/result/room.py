@@ -33,7 +33,7 @@ class Room:
         """That of what is made with a provenance, as Results have it; None where it tells of no device."""
         device, devices = provenance.get("device") or {}, int(provenance.get("devices", 1))
         if gpus := device.get("gpus"):
-            sizes = [gpu.get("memory_bytes") or _by_datasheet(str(gpu["name"])) for gpu in gpus[:devices]]
+            sizes = [int(gpu.get("memory_bytes") or _by_datasheet(str(gpu["name"]))) for gpu in gpus[:devices]]
             return cls(str(gpus[0]["name"]), sum(sizes) if all(sizes) else None, devices)
         return cls(str(device.get("cpu") or ""), device.get("memory_bytes") or None) if device else None
 
@@ -78,6 +78,7 @@ def _overcomes(here: Room, r: Result) -> bool:
     return r.status == "infeasible" and r.cause is Cause.OUT_OF_MEMORY and not too_large(r, here)
 
 
-def _by_datasheet(name: str) -> int | None:
+def _by_datasheet(name: str) -> float:
+    """Memory of a GPU, in bytes; 0 where the table lacks it."""
     known = prices.gpu(name)
-    return None if known is None or known.memory_gb is None else int(known.memory_gb * 1e9)
+    return (known.memory_gb or 0.0) * 1e9 if known else 0.0
