@@ -68,7 +68,7 @@ def _cell(key: str, value: float | None) -> str:
     return "" if value is None else dollars(value) if key.startswith("usd") else f"{value:.1f}"
 
 
-def workbench(folder: Path, *words: str) -> subprocess.CompletedProcess[str]:
+def command(folder: Path, *words: str) -> subprocess.CompletedProcess[str]:
     """A command, with the package that stands beside this file."""
     paths = os.pathsep.join(filter(None, (str(ROOT), os.environ.get("PYTHONPATH"))))
     known = os.environ | {"PYTHONPATH": paths, "COLUMNS": "100"}
@@ -83,19 +83,19 @@ def workbench(folder: Path, *words: str) -> subprocess.CompletedProcess[str]:
 def swept(name: str, folder: Path, trials: int | None, how: str) -> tuple[dict[str, Any], str]:
     """Sweep in an empty folder; the record, and the front as it is printed."""
     file = str(ROOT / "studies" / f"{name}.py")
-    told = workbench(folder, "sweep", file, "--no-progress", *(["--trials", str(trials)] if trials else [])).stderr
+    told = command(folder, "sweep", file, "--no-progress", *(["--trials", str(trials)] if trials else [])).stderr
     spent = re.search(r"Spent in all: (\S+) and (.*?) for (\d+) runs", " ".join(told.split()))
     if spent is None:
         sys.exit(f"the sweep does not say what it has spent:\n{told}")
-    machine = {each["subject"]: each["text"] for each in json.loads(workbench(folder, "doctor", "--json").stdout)}
+    machine = {each["subject"]: each["text"] for each in json.loads(command(folder, "doctor", "--json").stdout)}
     record = {
         "what": f"What `workbench front studies/{name}.py --json` printed after `workbench sweep studies/{name}.py` in an empty "
         f"folder, {how}",
         "time_of_the_sweep": spent[2],
         "runs": int(spent[3]),
         "machine": {each: machine[each] for each in MACHINE if each in machine},
-    } | json.loads(workbench(folder, "front", file, "--json").stdout)
-    return record, workbench(folder, "front", file).stdout
+    } | json.loads(command(folder, "front", file, "--json").stdout)
+    return record, command(folder, "front", file).stdout
 
 
 def picture(name: str, folder: Path, path: Path) -> None:
@@ -103,7 +103,7 @@ def picture(name: str, folder: Path, path: Path) -> None:
     from playwright.sync_api import sync_playwright
 
     page = folder / "front.html"
-    workbench(folder, "front", str(ROOT / "studies" / f"{name}.py"), "--html", str(page))
+    command(folder, "front", str(ROOT / "studies" / f"{name}.py"), "--html", str(page))
     with sync_playwright() as playwright:
         browser = playwright.chromium.launch(executable_path="/usr/bin/chromium", args=["--no-sandbox", "--disable-gpu"])
         shown = browser.new_page(viewport={"width": 1020, "height": 580})
@@ -125,8 +125,8 @@ def rewritten(room: str, name: str, record: dict[str, Any], printed: str) -> str
     if table := scores_table(name, record):
         head, tail = section.split("\n```\n\n", 1) if "\n```\n\n" in section else (section.rstrip("\n").removesuffix("\n```"), "")
         section = f"{head}\n```\n\n{table}\n\n{tail}"
-    took = f"{record['runs']} runs took {record['time_of_the_sweep']} on two cores"
-    section = re.sub(r"\d+ runs took [^.]*? on\s+two cores", lambda _: took, section, count=1)
+    took = f"{record['runs']} runs took {record['time_of_the_sweep']}"
+    section = re.sub(r"\d+\s+runs\s+took\s[^.]*?(?=\s+on\s+two\s+cores)", lambda _: took, section, count=1)
     return room[:begin] + section + room[end:]
 
 
