@@ -195,3 +195,15 @@ def test_a_machine_without_the_studys_folder_says_so(tmp_path):
 )
 def test_a_nodes_label_goes_before_the_flag(words, kept):
     assert ray_launcher._without(words, "--platform") == kept
+
+
+@pytest.mark.parametrize(
+    ("offer", "label"),
+    [("aws:g6.xlarge", "aws_g6.xlarge"), ("vast", "vast"), ("no_such", "no_such")],
+)
+def test_a_label_names_an_offer_as_far_as_rays_labels_can(offer, label):
+    labels = pytest.importorskip("ray._private.label_utils")
+    assert labels.parse_node_labels_string(f"{ray_launcher.OFFER_LABEL}={label}"), "Ray takes it"
+    assert ray_launcher.offer_of(label) == offer
+    instance = next(o for o in prices.load() if "_" in o.instance)
+    assert ray_launcher.offer_of(instance.name.replace(":", "_")) == instance.name

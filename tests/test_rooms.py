@@ -14,8 +14,10 @@ import pytest
 from workbench import carbon, prices, settings
 from workbench.cli import _COMMANDS, cli
 from workbench.front.objectives import View
+from workbench.prices import this_machine
 from workbench.report.records import front_record
 from workbench.study import load
+from workbench.sweep import ray_launcher
 
 ROOT = Path(__file__).parents[1]
 RESULTS = ROOT / "tests" / "benchmarks" / "results"
@@ -44,8 +46,8 @@ def benchmark(name: str) -> Any:
 
 engine, studies = benchmark("engine"), benchmark("studies")
 
-NOT_OURS = {"--no-deps", "--help", "--quiet", "--no-progress"}
-"""Options of pip, and those of all commands, which their help tells once."""
+NOT_OURS = {"--no-deps", "--help", "--quiet", "--no-progress", "--head", "--labels", "--address"}
+"""Options of pip and of Ray, and those of all commands, which their help tells once."""
 
 
 def text_of(room: str) -> str:
@@ -223,6 +225,18 @@ def test_the_settings_shown_are_understood(tmp_path: Path, monkeypatch: pytest.M
     assert float(office.usd_per_hour) == pytest.approx(3200 / (4 * 8760 * 0.3))
     assert float(quoted.usd_per_hour) == pytest.approx(0.92 * 1.08)
     assert carbon.intensity(office).g_co2e_per_kwh == pytest.approx(380.95)
+
+
+def test_the_machines_shown_are_priced_as_it_says(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    room = "workbench/cli/README.md"
+    path = tmp_path / "workbench.toml"
+    path.write_text(block(room, "toml", behind="## Several machines"), encoding="utf-8")
+    monkeypatch.setenv("WORKBENCH_SETTINGS", str(path))
+    assert {"storage", "states"} <= settings.load().options.keys()
+    assert this_machine.own_offer(None, host="gpu-7") == "aws:g6.xlarge"
+    labels = re.findall(r"--labels offer=(\S+)", text_of(room))
+    assert len(labels) == 2
+    assert all(prices.find(ray_launcher.offer_of(label)) for label in labels)
 
 
 # The search
@@ -594,6 +608,13 @@ def test_the_tables_of_a_benchmark_are_those_of_its_record(name: str) -> None:
         assert f"results/{name}.json" not in room
         return
     assert benchmark(name).table_of(results(name)) in room
+
+
+def test_what_is_told_of_a_million_results_is_in_the_record() -> None:
+    largest = max(results("scale")["growth"], key=lambda row: row["held"])
+    assert (largest["held"], largest["largest_part"]) == (1_000_000, 10_000)
+    assert largest["read_in_parts_seconds"] == pytest.approx(150, rel=0.05)
+    assert "of a million that took two minutes and a half, ten thousand at a time" in words_of("tests/benchmarks/README.md")
 
 
 def test_budgets_restarts_and_forecasts_are_those_of_the_records() -> None:

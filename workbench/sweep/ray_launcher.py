@@ -21,11 +21,12 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from workbench import prices
 from workbench.errors import EnvironmentFault
 from workbench.sweep.launching import Place, Process, started
 
 OFFER_LABEL = "offer"
-"""The label of a node that names what it costs: `ray start --labels offer=aws:g6.xlarge`."""
+"""The label of a node that names what it costs: `ray start --labels offer=aws_g6.xlarge`. Ray's labels hold no colon."""
 
 _HEAR_SECONDS = 1.0
 """How long an actor waits for lines before it answers without any."""
@@ -181,6 +182,13 @@ def _without(words: Sequence[str], option: str) -> list[str]:
     return [word for word in kept if not word.startswith(f"{option}=")]
 
 
+def offer_of(label: str) -> str:
+    """The name of an offer that a label means: `aws_g6.xlarge` is `aws:g6.xlarge`; what is no offer's name is left as it is."""
+    parts = [offer.name.split(":") for offer in prices.load()]
+    names = {":".join(part[:count]) for part in parts for count in range(1, len(part) + 1)}
+    return next((name for name in sorted(names) if name.replace(":", "_") == label), label)
+
+
 def _check_cluster(address: str) -> None:
     """Raise EnvironmentFault where no cluster answers: Ray itself would try for minutes, and name options of its own."""
     from ray._private.services import canonicalize_bootstrap_address_or_die  # what `ray.init` asks first
@@ -283,8 +291,8 @@ class RayLauncher:
         """The places of a machine."""
         has, name = node["Resources"], f"{node['NodeManagerHostname']}/{node['NodeID'][:6]}"
         gpus, processors = int(has.get("GPU", 0)), int(has.get("CPU", 0))
-        offer = node.get("Labels", {}).get(OFFER_LABEL)
-        variables = {"WORKBENCH_PLATFORM": offer} if offer else {}
+        label = node.get("Labels", {}).get(OFFER_LABEL)
+        variables = {"WORKBENCH_PLATFORM": offer_of(label)} if label else {}
         if not gpus and not processors:  # a head that only administers
             return
         if not gpus and has.get("memory", 0) < self._memory_bytes:

@@ -32,11 +32,12 @@ from workbench.training.memory import Halves
 from workbench.training.precision import in_bfloat16
 from workbench.usage import Usage, Work, total
 
-SINGLE_PREDICTIONS = 3, 8
-"""How many examples, at least and at most, are predicted one at a time, once a run, to measure the latency of one prediction.
-The first warms up and is not counted."""
+SINGLE_PREDICTIONS = 8
+"""How many examples are predicted one at a time, once a run, to measure the latency of one prediction. The first warms up and is
+not counted."""
 SINGLE_PREDICTIONS_SECONDS = 1.0
-"""Once these have passed, the least number is enough: what a language model writes may take a second an example."""
+"""Once these have passed, those that there are are enough: what a language model writes may take seconds an example, beside which
+warming up is nothing."""
 
 _proven: dict[tuple[Any, ...], bool] = {}
 """By all that a model is made from: whether its layers give the same for rows without padding. By
@@ -359,13 +360,12 @@ class Passes:
     @sharding.inference
     def latency(self, of: Questions, clock: Callable[[], float]) -> float:
         """Seconds of one prediction by itself, from its tokens on: the median of a few, the first
-        of which is not counted.
+        of which is not counted if there are more.
         """
         taken: list[float] = []
-        least, most = SINGLE_PREDICTIONS
         with self.averaged_weights():
-            for i in range(min(most, len(of.examples))):
-                if i >= least and sum(taken) >= SINGLE_PREDICTIONS_SECONDS:
+            for i in range(min(SINGLE_PREDICTIONS, len(of.examples))):
+                if sum(taken) >= SINGLE_PREDICTIONS_SECONDS:
                     break
                 own = of.asked.of_example(i)
                 began = clock()
