@@ -28,7 +28,7 @@ SCORES = {
         "answer F1": "answer_f1",
         "recall@10": "recall_at_10",
         "handed over": "hand_over_rate",
-        "right of those answered": "answer_precision",
+        "right": "answer_precision",
         "US$ per 1,000": "usd_per_1000_predictions",
     },
     "sentiment": {
