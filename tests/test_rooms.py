@@ -601,7 +601,7 @@ def test_the_table_of_the_loop_is_made_of_medians_within_rounds() -> None:
     assert "| full and LoRA, chat | void | 2.0 (1.0 to 2.0) | 1.0 (0.8 to 1.5) | 1.0 (1.0 to 1.5) | 1.0 (1.0 to 2.0) |" in table
 
 
-@pytest.mark.parametrize("name", ["scale", "chaos", "serving"])
+@pytest.mark.parametrize("name", ["scale", "chaos", "serving", "unequal"])
 def test_the_tables_of_a_benchmark_are_those_of_its_record(name: str) -> None:
     room = text_of("tests/benchmarks/README.md")
     if not (RESULTS / f"{name}.json").exists():
