@@ -11,7 +11,6 @@ from workbench import Recipe, full, health, peft
 from workbench.data import models
 from workbench.testing import TinyTask, TinyText, tiny_decoder, tiny_model
 from workbench.training import passes, precision, train
-from workbench.training.grading import questions
 from workbench.training.tuning import Tuning
 
 torch = pytest.importorskip("torch")
