@@ -7,7 +7,7 @@ sides talk in lines of JSON. To a worker go `Orders` first,
 then `{"neighbours": [process ids], "apart": true or false}` whenever they change, and `{"leave": true}`
 where it is to leave its device to the others; when the stream ends, the supervisor is gone. From a
 worker come `{"recorded": number}`, `{"waiting": true or false}`, `{"pace": …}` (`device_sharing.Pace`),
-and at last `{"ended": reason, "interrupted": true or false}`.
+and at last `{"ended": reason, "interrupted": true or false, "here_alone": true or false}`.
 """
 
 from __future__ import annotations
@@ -186,7 +186,9 @@ class Supervisor:
 
     def _fill(self) -> None:
         """Start a worker at every place that has had none: at first all, later those of machines that have come."""
-        if self._ends:
+        # Where all that ended did so since what is left does not fit into their machines' memory, another machine may hold it.
+        ended = [w.ended for w in self._workers if w.ended is not None and not w.leaves]
+        if self._requested or self.failure or not all(each.get("here_alone") for each in ended):
             return
         known = {worker.place.name for worker in self._workers}
         for place in self._launcher.places():
