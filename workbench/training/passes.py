@@ -161,7 +161,7 @@ class Passes:
         return Features(self.frozen.modules, of, forward, lambda lengths, padded: work_of(below, lengths, padded, 0, flops.forward))
 
     def cast_once(self) -> contextlib.AbstractContextManager[None]:
-        """For many passes, between which weights that do not learn do not change: they are cast to bfloat16 once for all of them."""
+        """For many passes, between which weights that do not learn stay as they are: these are cast to bfloat16 once for all."""
         return cast_once(self.model, self.where, bfloat16=self.bfloat16)
 
     def learn(self) -> None:

@@ -37,7 +37,7 @@ class _CastOnce(torch.nn.Linear):
 
     cast: torch.Tensor
 
-    def forward(self, input: torch.Tensor) -> torch.Tensor:
+    def forward(self, input: torch.Tensor) -> torch.Tensor:  # noqa: A002 (as torch has it)
         weight = self.cast if torch.is_autocast_enabled(input.device.type) else self.weight
         return torch.nn.functional.linear(input, weight, self.bias)
 
