@@ -222,6 +222,16 @@ def _scaled(table: tables.Table, factor: np.ndarray) -> Goal:
     )
 
 
+def table_of(record: dict[str, Any]) -> str:
+    """The table of `tests/benchmarks/README.md`."""
+    lines = ["| table, and B | the better one alone | both, each for itself | both, by the rule |", "|---|---|---|---|"]
+    for row in record["rows"]:
+        costs, ratios = row["cost_to_95_in_full_runs"], row["ratio_to_better_alone"]
+        both = " | ".join(f"{costs[way]:.2f} ({ratios[way]:.2f})" for way in WAYS[2:])
+        lines.append(f"| {row['table']}, {row['scenario']} | {row['better_alone'][0]}: {costs[row['better_alone']]:.2f} | {both} |")
+    return "\n".join(lines)
+
+
 def main() -> None:
     """Replay, and write the record."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
