@@ -118,7 +118,8 @@ def front_table(printed: str) -> str:
     """The rows of the front as they are printed, without the bands of what other programs disturbed: the record has them."""
     head, *rest = printed[printed.index("trial ") :].splitlines()
     rows = [head, *itertools.takewhile(lambda line: re.match(r" *\d", line), rest)]
-    cells = [re.match(r"(.*\S) {2,}(\S+) {2,}(\S(?: ?\S)*)$", re.sub(r" \([^()]* to [^()]*\)", "", row)) for row in rows]
+    plain = [re.sub(r" \([^()]*(?: to |contended)[^()]*\)", "", row) for row in rows]
+    cells = [re.match(r"(.*\S) {2,}(\S+) {2,}(\S(?: ?\S)*)$", row) for row in plain]
     parts = [found.groups() for found in cells if found]
     usd, time = (max(len(part[place]) for part in parts) for place in (1, 2))
     return "\n".join(f"{first}  {dollars:>{usd}}  {taken:>{time}}" for first, dollars, taken in parts)
