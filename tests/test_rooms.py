@@ -295,6 +295,16 @@ def test_what_the_systems_are_judged_by_is_that_of_the_records(name: str) -> Non
     assert f"runs took {record['time_of_the_sweep']} on two cores" in words_of("studies/README.md")
 
 
+def test_what_guests_write_is_answered_as_the_record_says() -> None:
+    record = results("support-restaurant8k")
+    cheapest, *_, best = [p for p in sorted(record["points"], key=lambda p: p["usd"]) if p["on_front"]]
+    assert (cheapest["model"], cheapest["method"], best["model"], best["method"]) == ("minilm-l3", "zero_shot", "minilm-l6", "lora")
+    words = words_of("studies/README.md")
+    assert f"untuned answered {cheapest['score']:.1f} % so" in words
+    assert f"LoRA with {best['labels']} labels {best['score']:.1f} %, in six runs" in words
+    assert record["runs"] == 6
+
+
 def front_rows(record: dict[str, Any]) -> list[tuple[str, ...]]:
     """The front of a record as the command prints it, without the settings."""
     from workbench.quantities import dollars, duration

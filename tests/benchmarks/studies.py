@@ -10,6 +10,7 @@ written, under that name: of data of one's own, that the study reads by its vari
 """
 
 import argparse
+import itertools
 import json
 import os
 import re
@@ -113,13 +114,23 @@ def picture(name: str, folder: Path, path: Path) -> None:
         browser.close()
 
 
+def front_table(printed: str) -> str:
+    """The rows of the front as they are printed, without the bands of what other programs disturbed: the record has them."""
+    head, *rest = printed[printed.index("trial ") :].splitlines()
+    rows = [head, *itertools.takewhile(lambda line: re.match(r" *\d", line), rest)]
+    plain = [re.sub(r" \([^()]*(?: to |contended)[^()]*\)", "", row) for row in rows]
+    cells = [re.match(r"(.*\S) {2,}(\S+) {2,}(\S(?: ?\S)*)$", row) for row in plain]
+    parts = [found.groups() for found in cells if found]
+    usd, time = (max(len(part[place]) for part in parts) for place in (1, 2))
+    return "\n".join(f"{first}  {dollars:>{usd}}  {taken:>{time}}" for first, dollars, taken in parts)
+
+
 def rewritten(room: str, name: str, record: dict[str, Any], printed: str) -> str:
     """The README with a study's front, its other scores and its time; the rest as it is."""
     begin = room.index(f"`workbench sweep studies/{name}.py`")
     end = room.find("\n### ", begin) if "\n### " in room[begin:] else len(room)
     section = room[begin:end]
-    front = printed[printed.index("trial ") :].split("\n\n")[0].rstrip()
-    front = "\n".join(line.rstrip() for line in front.splitlines())
+    front = front_table(printed)
     section = re.sub(r"```\ntrial .*?\n(?=\n|```)", lambda _: f"```\n{front}\n", section, count=1, flags=re.S)
     section = re.sub(r"\n\| trial \|.*?\n(?=\n)", "", section, count=1, flags=re.S)
     if table := scores_table(name, record):
@@ -127,6 +138,8 @@ def rewritten(room: str, name: str, record: dict[str, Any], printed: str) -> str
         section = f"{head}\n```\n\n{table}\n\n{tail}"
     took = f"{record['runs']} runs took {record['time_of_the_sweep']}"
     section = re.sub(r"\d+\s+runs\s+took\s[^.]*?(?=\s+on\s+two\s+cores)", lambda _: took, section, count=1)
+    if "alone on the machine" in record["what"]:  # then nothing is to be said of who else was at work
+        section = re.sub(r"(runs took [^.]*?\son\s+two\s+cores)[^.]*\.", r"\1.", section, count=1)
     return room[:begin] + section + room[end:]
 
 
