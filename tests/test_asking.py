@@ -208,9 +208,8 @@ def test_what_trains_nothing_takes_no_pass_for_its_loss(decoder: str) -> None:
     tuned = text_recipe(decoder, method=full(learning_rate=1e-9), epochs=1)
     (only,), (*_, last) = train(asked), train(tuned)
     assert last.scores.keys() - only.scores.keys() == {"dev_loss"}
-    rows = asked.formulation.encode(asked.task.splits().dev, models.processor(decoder))  # those of the loss
     done = (each.usage["evaluate"].work for each in (only, last))
-    assert next(done).tokens == next(done).tokens - int(rows.lengths.sum())
+    assert next(done).flops < next(done).flops
     untuned, learned = (Forecaster(Study(each, maximize="accuracy")).run(each).work["evaluate"].flops for each in (asked, tuned))
     assert untuned < learned
 

@@ -1,4 +1,4 @@
-"""A round of `benchmarks/chaos.py`: nodes are killed while the server is away. The benchmark makes a hundred, of every kind."""
+"""Rounds of two kinds of `benchmarks/chaos.py`, which makes a hundred: nodes or drivers are killed, and the server is away."""
 
 import sys
 from pathlib import Path
@@ -14,13 +14,15 @@ from servers import Unavailable
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(600)]
 
 
-@pytest.mark.parametrize("faults", [("killed", "away")])
-def test_nothing_is_lost_and_nothing_is_twice(tmp_path, faults, monkeypatch):
+@pytest.mark.parametrize(("number", "of", "faults"), [(1, "nodes", ("killed", "away")), (2, "workers", ("killed", "away"))])
+def test_nothing_is_lost_and_nothing_is_twice(tmp_path, number, of, faults, monkeypatch):
     monkeypatch.setattr(chaos, "KINDS", faults)
     try:
-        (row,) = chaos.rounds([1], SimpleNamespace(seed=0, away=3.0), tmp_path)
+        (row,) = chaos.rounds([number], SimpleNamespace(seed=0, away=3.0), tmp_path)
     except Unavailable as error:
         pytest.skip(str(error))
+    assert row["of"] == of
     assert row["holds"], row
+    assert (row["drivers_killed"] > 0) == (of == "workers")
     assert row["happened"]
     assert row["complete"] >= chaos.TRIALS

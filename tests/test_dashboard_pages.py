@@ -11,7 +11,7 @@ import sweeps
 from commands import DASHBOARDS
 from streamlit.testing.v1 import AppTest
 from sweeps import failed, ledger_of, numbered, result
-from test_watching import CALM, DOUBLED, served
+from test_watching import CALM, served
 
 from workbench.forecast import calibration
 from workbench.ledger import Ledger
@@ -229,7 +229,7 @@ def test_a_served_model_is_shown_with_its_alarm_and_its_rivals(monkeypatch, swep
     ledger = Ledger.find(None, url)
     best = max(ledger.results(), key=lambda r: r.scores["f1"])
     served(
-        history.log_file("news", tmp_path / history.FOLDER), 0, [CALM] * 600 + [DOUBLED] * 400,
+        history.log_file("news", tmp_path / history.FOLDER), 0, [CALM] * 500 + [(0.5, 0.3, 0.2)] * 500,
         study=ledger.name, recipe_id=best.recipe_id, metric="f1", score=best.scores["f1"],
     )  # fmt: skip
     at = opened(monkeypatch, url, "serving")

@@ -8,7 +8,7 @@ import types
 import personal
 import pytest
 
-from workbench import Recipe, full
+from workbench import Recipe, causal_lm, choice, distil, full, masked_lm
 from workbench.data import fingerprints, load, names
 from workbench.data.redaction import KINDS, checked, finders, redacted
 from workbench.errors import UsageError
@@ -16,10 +16,13 @@ from workbench.quality import cards
 from workbench.study import loading
 from workbench.tasks import (
     classification,
+    continual,
     language_modelling,
+    monitoring,
     question_answering,
     ranking,
     retrieval,
+    support,
     text_generation,
     token_classification,
     translation,
@@ -142,6 +145,11 @@ def test_names_are_found_by_presidio_where_it_is_there(monkeypatch):
 # Tasks
 
 
+def corpus(data, *, train, **redact):
+    """The task by which a model learns from plain texts before it is tuned."""
+    return masked_lm(data, steps=1, batch_size=train, **redact).task_of(1)
+
+
 def rows(make, count=30):
     """Rows, every third of which has something private in it."""
     return [make(i, f"ask {SECRET} about {i}" if i % 3 == 0 else f"plain text number {i}") for i in range(count)]
@@ -152,6 +160,9 @@ TASKS = {
     "text_generation": (text_generation, lambda i, text: {"prompt": text, "completion": f"{text} again"}, {}),
     "translation": (translation, lambda i, text: {"source": text, "target": text}, {"languages": ("English", "English")}),
     "language_modelling": (language_modelling, lambda i, text: {"text": text}, {}),
+    "pretraining": (corpus, lambda i, text: {"text": text}, {}),
+    "monitoring": (monitoring, lambda i, text: {"text": text, "label": ("negative", "neutral")[i % 2]}, {}),
+    "support": (support, lambda i, text: {"question": text, "answer": f"{text} found {i}"}, {}),
     "retrieval": (retrieval, lambda i, text: {"query": text, "positive": f"{text} found {i}"}, {}),
     "ranking": (ranking, lambda i, text: {"query": text, "positive": f"{text} found {i}"}, {}),
     "tokens": (token_classification, lambda i, text: {"tokens": text.split(), "tags": ["B-x", *"O" * (len(text.split()) - 1)]}, {}),
@@ -186,6 +197,46 @@ def test_nothing_private_is_read_by_any_task(tmp_path, name):
     assert "ada" in json.dumps([*bare.splits().train, *bare.splits().dev])
     assert bare.digest() != task.digest(), "other data, another recipe"
     assert bare.redaction() is None
+
+
+def private(data, **more):
+    """A recipe whose own task redacts."""
+    task = classification(data, train=8, redact=("email", "card"))
+    return Recipe(**{"task": task, "model": "minilm-l3", "method": full(learning_rate=1e-3), "epochs": 1} | more)
+
+
+def test_what_one_part_of_a_recipe_is_rid_of_is_read_in_no_other(tmp_path):
+    data = lines(tmp_path / "d.jsonl", rows(TASKS["classification"][1]))
+    bare, some = classification(data, train=8, name="bare"), classification(data, train=8, name="some", redact="card")
+    before = private(data, task=bare)
+    parts = {
+        "masked_lm": {"pretrain": masked_lm(data, steps=choice(1, 2))},
+        "causal_lm": {"pretrain": choice(None, causal_lm(data, steps=1))},
+        "a task of also=": {"also": [some]},
+        "the recipe in model=": {"model": choice("minilm-l3", before)},
+        "the teacher of 'distil'": {"pseudo": distil(before)},
+        "the task": {"task": continual([private(data).task, bare])},
+    }
+    for where, part in parts.items():
+        with pytest.raises(UsageError) as told:
+            private(data, **part)
+        assert str(told.value).startswith(f"{where} reads {data!r} with email"), where
+        assert "redact=('email', 'card')" in str(told.value)
+    with pytest.raises(UsageError, match=r"^the task reads .* with iban, phone, name in it.*redact='all' too"):
+        private(data, pretrain=masked_lm(data, steps=1, redact=("phone", "card", "iban", "name")))
+    with pytest.raises(UsageError, match="the task reads"):  # and the other way round
+        private(data, task=bare, model=private(data))
+
+
+def test_a_recipe_that_redacts_throughout_is_made(tmp_path):
+    data = lines(tmp_path / "d.jsonl", rows(TASKS["classification"][1]))
+    also = [classification(data, train=8, name="more", redact=("card", "email")), classification("pytopics", train=1)]
+    before = private(data, pretrain=masked_lm("pydocs", steps=1))
+    made = private(data, pretrain=masked_lm(data, steps=1, redact=["email", "card"]), also=also, model=before)
+    (texts,) = {example["text"].partition(" about")[0] for example in made.start.task.splits().dev if "ask" in example["text"]}
+    assert texts == "ask [EMAIL]"
+    assert made.to_json()["pretrain"]["redact"] == ["email", "card"]
+    assert "redact" not in private(data, pretrain=masked_lm("pydocs", steps=1)).to_json()["pretrain"]
 
 
 def test_an_answer_stays_where_it_stands(tmp_path):

@@ -61,7 +61,7 @@ def test_all_arms_give_the_same_writer(arms: Any, tmp_path: Path) -> None:
     made = arms.Job("tiny", "generation", recipe, {name: p.detach().clone() for name, p in start.parameters.items()})
     with Meter() as meter:
         run = arms.arms_of(made, meter)
-        loss = {name: run[name]().loss for name in run if name.startswith("ours")}
+        loss = {name: run[name]().loss for name in run if name.startswith("ours") and "bfloat16" not in name}
     others = arms.own_loop(made, records=False)
     assert loss == pytest.approx(dict.fromkeys(loss, others.loss), abs=1e-5)
     assert arms.own_loop(made, grouped=True, records=False).tokens > 0
@@ -81,7 +81,7 @@ def test_all_arms_give_the_same_model(arms: Any, tmp_path: Path, method: Any) ->
     made = job(arms, tmp_path, method)
     with Meter() as meter:
         run = arms.arms_of(made, meter)
-        loss = {name: run[name]().loss for name in run if name.startswith("ours")}
+        loss = {name: run[name]().loss for name in run if name.startswith("ours") and "bfloat16" not in name}
         for part in ("kept tokens", "kept bases"):
             with arms.without(part):
                 loss[part] = arms.ours(made, meter).loss

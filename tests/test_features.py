@@ -241,11 +241,11 @@ def test_memory_is_bounded(tiny: str, monkeypatch: pytest.MonkeyPatch) -> None:
     outcome(recipe(TinyTask(train=64, dev=20), tiny))
     size = sum(piece.size for piece in features._kept.values())
     assert 0 < size <= 84 * 33 * 4
-    monkeypatch.setattr(features, "MOST_BYTES", 4 * 64 * 32 * 4)
+    monkeypatch.setattr(features, "MOST_BYTES", 2 * 64 * 32 * 4)
     for seed in range(6):
         outcome(recipe(TinyTask(train=64, dev=20, seed=seed), tiny, epochs=1))
         assert sum(piece.size for piece in features._kept.values()) <= features.MOST_BYTES
-    outcome(recipe(TinyTask(train=65, dev=20, seed=7), tiny))  # one row more than a quarter: its dev rows alone are kept
+    outcome(recipe(TinyTask(train=65, dev=20, seed=7), tiny))  # one row more than a half: its dev rows alone are kept
     assert sum(len(piece.rows) for piece in features._kept.values() if len(piece.rows) == 1) == 0
 
 

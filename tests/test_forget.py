@@ -150,6 +150,14 @@ def test_files_of_labels_that_hold_it_are_named(data, tmp_path):
     files = [tmp_path / name for name in ("a.csv", "b.csv", "none.csv", "a.csv")]
     assert files_with(['said "the secret" of'], files) == [tmp_path / "a.csv"]
     assert files_with(["", "else"], files) == []
+    logs = [tmp_path / name for name in ("m.jsonl", "m.jsonl.1", "n.jsonl", "m.jsonl.answers.csv")]
+    asked = {"asked": [{"text": "Olá, write to [EMAIL]\n  at once"}], "answers": ["a"]}
+    for log in logs[:2]:
+        log.write_text("torn {\n" + json.dumps(asked) + "\n")
+    logs[2].write_text(json.dumps({"asked": [{"text": "Olá"}]}) + "\n")
+    logs[3].write_text("text,label\nOlá\n")
+    assert files_with(["olá, write to ada.king@example.com at once"], logs) == logs[:2], "as it is logged, redacted"
+    assert files_with(["olá"], logs) == logs
     task = made.recipe.task
     (known,) = {each["id"] for of in (task.pool(), task.splits().dev, task.splits().test) for each in of if each["text"] == SECRET}
     assert texts_of(made, Wanted(id=known)) == [SECRET]
@@ -208,6 +216,18 @@ def test_the_text_goes_from_the_ledger_and_from_mlflow_and_again_does_no_harm(co
     assert not any(Path(path).exists() for path in weights)
     with sqlite3.connect(tmp_path / "optuna.db") as connection:
         assert connection.execute("PRAGMA integrity_check").fetchone() == ("ok",)
+
+
+def test_logs_of_servers_that_hold_it_are_named(command, data, tmp_path, tiny):
+    (tmp_path / "s.py").write_text(STUDY.format(model=tiny))
+    log = tmp_path / ".workbench" / "serving" / "model.jsonl"
+    log.parent.mkdir(parents=True)
+    log.write_text(json.dumps({"request": "1", "asked": [{"text": f"{SECRET}?"}], "answers": ["a"]}) + "\n")
+    code, out, err = command("forget", "s.py", "--text", SECRET, "--json")
+    assert code == 0, err
+    assert json.loads(out)["held_by"] == [str(log.relative_to(tmp_path))]
+    log.write_text(json.dumps({"request": "1", "labels": ["a"]}) + "\n")
+    assert json.loads(command("forget", "s.py", "--text", SECRET, "--json")[1])["held_by"] == []
 
 
 def test_what_nobody_has_heard_of_is_refused(command, data, tmp_path, tiny):

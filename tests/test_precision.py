@@ -1,5 +1,6 @@
 """In which precision models multiply: as the recipe says, and where it leaves that open as the device and the model have it."""
 
+import contextlib
 from pathlib import Path
 
 import numpy as np
@@ -9,8 +10,7 @@ from products import once_each
 from workbench import Recipe, full, health, peft
 from workbench.data import models
 from workbench.testing import TinyTask, TinyText, tiny_decoder, tiny_model
-from workbench.training import precision, train
-from workbench.training.grading import questions
+from workbench.training import passes, precision, train
 from workbench.training.tuning import Tuning
 
 torch = pytest.importorskip("torch")
@@ -50,18 +50,31 @@ def test_what_a_recipe_leaves_open_rests_on_the_instruction_and_the_width(tmp_pa
     assert not precision.has_bfloat16("cpu")
 
 
-def test_what_is_written_token_by_token_is_in_float32_on_a_cpu(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(precision, "has_bfloat16", lambda kind: True)
-    name = tiny_decoder(tmp_path, width=256)
-    for kind, wanted in (("auto", [True, False]), ("bfloat16", [True, True]), ("float32", [False, False])):
-        made = recipe(name, precision=kind, task=TinyText(train=8, dev=4))
-        of = Tuning(made, CPU, None)
-        seen: list[torch.dtype] = []
-        of.model.model.layers[0].mlp.up_proj.register_forward_hook(lambda module, args, out, seen=seen: seen.append(out.dtype))
-        rows = of.formulation.encode(made.task.splits().train, of.processor)
-        of.gradient(rows, np.arange(2))
-        of.evaluate(questions(of.formulation, made.task.splits().dev, of.processor), lambda: 0.0)
-        assert [each == torch.bfloat16 for each in dict.fromkeys(seen)] == list(dict.fromkeys(wanted))
+@once_each("method", [FULL, LORA], label=lambda method: method.name)
+def test_weights_are_cast_once_and_nothing_else_changes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, method: object) -> None:
+    made = recipe(
+        tiny_decoder(tmp_path / "model", width=64), method=method, precision="bfloat16", task=TinyText(train=8, dev=4), batch_size=4
+    )
+    found = []
+    for once in (True, False):
+        if not once:
+            monkeypatch.setattr(passes, "cast_once", lambda *args, **how: contextlib.nullcontext())
+        *_, last = train(made)
+        found.append((dict(last.scores), last.weights()))
+    assert found[0][0] == found[1][0]
+    assert all(torch.equal(value, found[1][1][name]) for name, value in found[0][1].items())
+
+
+def test_what_learns_and_all_in_float32_is_not_cast(tmp_path: Path) -> None:
+    of = Tuning(recipe(tiny_model(tmp_path / "model", width=64), method=LORA, precision="bfloat16"), CPU, None)
+    kinds = [type(module) for module in of.model.modules()]
+    frozen = {n for n, m in of.model.named_modules() if type(m) is torch.nn.Linear and not m.weight.requires_grad}
+    with of.cast_once(), of.cast_once():
+        assert {n for n, m in of.model.named_modules() if type(m) is precision._CastOnce} == frozen != set()
+        assert {n for n, p in of.model.named_parameters() if p.dtype != torch.float32} == set()
+    assert [type(module) for module in of.model.modules()] == kinds
+    with precision.cast_once(of.model, CPU, bfloat16=False):
+        assert [type(module) for module in of.model.modules()] == kinds
 
 
 def test_a_machine_says_in_what_it_trains(monkeypatch: pytest.MonkeyPatch) -> None:

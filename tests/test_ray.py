@@ -13,12 +13,13 @@ from places import Place
 
 from workbench import prices
 from workbench.errors import EnvironmentFault
+from workbench.forecast.typical import Typical
 from workbench.ledger import Ledger, default_url
 from workbench.ledger.leases import lives
 from workbench.result import spending
 from workbench.result.recorded_offer import recorded_offer
 from workbench.sweep import launching, ray_launcher
-from workbench.sweep.ray_launcher import RayLauncher
+from workbench.sweep.ray_launcher import Needs, RayLauncher
 
 MACHINES = """
 [[offers]]
@@ -136,7 +137,10 @@ def test_there_is_a_place_for_each_gpu_and_for_each_machine_without_and_none_whe
     ray, notes, clock = pytest.importorskip("ray"), [], [0.0]
     nodes = [
         node("head"),
-        node("box", GPU=2.0, CPU=8.0, memory=1e9, labels={"offer": "large"}),
+        node("box", GPU=2.0, CPU=8.0, memory=1e9, labels={"offer": "aws_g6.xlarge"}),
+        node("old", GPU=1.0, CPU=8.0, memory=64e9, labels={"ray.io/accelerator-type": "T4"}),
+        node("own", GPU=1.0, CPU=8.0, memory=64e9, labels={"gpu_memory_gb": "12"}),
+        node("new", GPU=1.0, CPU=8.0, memory=64e9, labels={"ray.io/accelerator-type": "Z1"}),  # of which nothing is known
         node("cpu", CPU=4.0, memory=8e9),
         node("thin", CPU=4.0, memory=1e9),
     ]
@@ -145,19 +149,32 @@ def test_there_is_a_place_for_each_gpu_and_for_each_machine_without_and_none_whe
     monkeypatch.setattr(ray, "nodes", lambda: nodes)
     monkeypatch.setattr(ray_launcher.time, "monotonic", lambda: clock[0])
     clock[0] = 10.0
-    launcher = RayLauncher("auto", memory_bytes=2 << 30, note=notes.append)
+    launcher = RayLauncher("auto", Needs(2 << 30, 20 << 30), notes.append)
     found = {place.name: dict(place.variables) for place in launcher.places()}
     assert found == {
-        "box/box012 GPU 0": {"WORKBENCH_PLATFORM": "large", "OMP_NUM_THREADS": "4"},
-        "box/box012 GPU 1": {"WORKBENCH_PLATFORM": "large", "OMP_NUM_THREADS": "4"},
+        "box/box012 GPU 0": {"WORKBENCH_PLATFORM": "aws:g6.xlarge", "OMP_NUM_THREADS": "4"},
+        "box/box012 GPU 1": {"WORKBENCH_PLATFORM": "aws:g6.xlarge", "OMP_NUM_THREADS": "4"},
+        "new/new012 GPU 0": {"OMP_NUM_THREADS": "8"},
         "cpu/cpu012": {"OMP_NUM_THREADS": "4"},
     }
-    assert len({place.device for place in launcher.places()}) == 3
-    assert notes == ["thin/thin01 is left out: it has 0.9 GiB, and a run may need more."]
+    assert len({place.device for place in launcher.places()}) == 4
+    assert notes == [
+        "old/old012 is left out: a GPU of it has 14.9 GiB, and every run needs more.",
+        "own/own012 is left out: a GPU of it has 11.2 GiB, and every run needs more.",
+        "thin/thin01 is left out: it has 0.9 GiB, and every run needs more.",
+    ]
     nodes[1]["Alive"] = False
-    assert len(launcher.places()) == 3, "not asked for again at once"
+    assert len(launcher.places()) == 4, "not asked for again at once"
     clock[0] += 10
-    assert [place.name for place in launcher.places()] == ["cpu/cpu012"]
+    assert [place.name for place in launcher.places()] == ["new/new012 GPU 0", "cpu/cpu012"]
+
+
+def test_what_runs_need_is_what_the_smallest_needs():
+    known = {"draws": 1, "seconds": None, "energy_j": None, "phases": {}, "labels": 0, "peak_memory_bytes": 9e9, "memory_bytes": 1}
+    on_processors = Typical(**known, resident_bytes=1 << 20, gpu=None, least_memory_bytes=3 << 20)
+    assert Needs.of(on_processors) == Needs(3 << 20, 2 << 20)
+    assert Needs.of(Typical(**known, resident_bytes=0, gpu="L4", least_memory_bytes=3 << 20)) == Needs(None, 3 << 20)
+    assert Needs.of(Typical(**known, resident_bytes=0, gpu=None)) == Needs()
 
 
 def test_what_a_worker_is_told_reaches_it_in_order_and_what_it_says_comes_back(tmp_path, monkeypatch):
@@ -195,3 +212,15 @@ def test_a_machine_without_the_studys_folder_says_so(tmp_path):
 )
 def test_a_nodes_label_goes_before_the_flag(words, kept):
     assert ray_launcher._without(words, "--platform") == kept
+
+
+@pytest.mark.parametrize(
+    ("offer", "label"),
+    [("aws:g6.xlarge", "aws_g6.xlarge"), ("vast", "vast"), ("no_such", "no_such")],
+)
+def test_a_label_names_an_offer_as_far_as_rays_labels_can(offer, label):
+    labels = pytest.importorskip("ray._private.label_utils")
+    assert labels.parse_node_labels_string(f"{ray_launcher.OFFER_LABEL}={label}"), "Ray takes it"
+    assert ray_launcher.offer_of(label) == offer
+    instance = next(o for o in prices.load() if "_" in o.instance)
+    assert ray_launcher.offer_of(instance.name.replace(":", "_")) == instance.name

@@ -80,6 +80,16 @@ def test_other_figures_are_those_of_the_records_too() -> None:
         shares = sorted(round(100 * sweep["share_of_hypervolume"]) for sweep in results("grid")["sweeps"][kind])
         assert [int(number) for number in re.findall(r"\d+", said)] == shares
         assert said in words
+    over = {
+        profile: results("engine")["profiles"][profile]["N2"]["median"] for profile in ("chat", "128", "paragraphs", "generation")
+    }
+    assert "take a half to a quarter of the time, two thirds at 128 tokens, 0.8 for a language model" in words
+    assert 1.9 < over["chat"] < over["paragraphs"] < 4.1
+    assert 1 / over["128"] == pytest.approx(2 / 3, abs=0.04)
+    assert 1 / over["generation"] == pytest.approx(0.8, abs=0.05)
+    (many,) = (each for each in results("scale")["workers"] if each["workers"] == 64)
+    assert "64 workers lost 0.2 % of their time" in words
+    assert many["lost_share_of_a_minute"] == pytest.approx(0.002, abs=5e-4)
     assert results("meter")["gpu"] is None
     assert "No GPU has been measured" in words
 

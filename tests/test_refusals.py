@@ -68,7 +68,10 @@ def test_a_model_is_asked_them_beside_the_data_and_that_is_paid_for(task, chat):
     without = Recipe(task=plain, model=chat, method=recipe.method, epochs=1, batch_size=4)
     (*_, last), (*_, other) = (train(each, meter=FakeMeter()) for each in (recipe, without))
     assert last.scores.keys() - other.scores.keys() == {"harmless_answered", "harmful_declined"}
-    assert {name: last.scores[name] for name in other.scores} == other.scores, "neither the loss nor another score is of them"
+    # Longer batches change the last bits of a loss.
+    assert {name: last.scores[name] for name in other.scores} == pytest.approx(other.scores, rel=1e-6), (
+        "neither the loss nor another score is of them"
+    )
     assert last.usage["evaluate"].work.tokens > other.usage["evaluate"].work.tokens
     assert sampled(recipe).dev_examples == sampled(without).dev_examples + 3
     assert sum(sampled(recipe).written) == sum(sampled(without).written) + 3 * 4

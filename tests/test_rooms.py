@@ -14,8 +14,10 @@ import pytest
 from workbench import carbon, prices, settings
 from workbench.cli import _COMMANDS, cli
 from workbench.front.objectives import View
+from workbench.prices import this_machine
 from workbench.report.records import front_record
 from workbench.study import load
+from workbench.sweep import ray_launcher
 
 ROOT = Path(__file__).parents[1]
 RESULTS = ROOT / "tests" / "benchmarks" / "results"
@@ -42,10 +44,10 @@ def benchmark(name: str) -> Any:
     return made
 
 
-engine = benchmark("engine")
+engine, studies = benchmark("engine"), benchmark("studies")
 
-NOT_OURS = {"--no-deps", "--help", "--quiet", "--no-progress"}
-"""Options of pip, and those of all commands, which their help tells once."""
+NOT_OURS = {"--no-deps", "--help", "--quiet", "--no-progress", "--head", "--labels", "--address"}
+"""Options of pip and of Ray, and those of all commands, which their help tells once."""
 
 
 def text_of(room: str) -> str:
@@ -225,6 +227,18 @@ def test_the_settings_shown_are_understood(tmp_path: Path, monkeypatch: pytest.M
     assert carbon.intensity(office).g_co2e_per_kwh == pytest.approx(380.95)
 
 
+def test_the_machines_shown_are_priced_as_it_says(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    room = "workbench/cli/README.md"
+    path = tmp_path / "workbench.toml"
+    path.write_text(block(room, "toml", behind="## Several machines"), encoding="utf-8")
+    monkeypatch.setenv("WORKBENCH_SETTINGS", str(path))
+    assert {"storage", "states"} <= settings.load().options.keys()
+    assert this_machine.own_offer(None, host="gpu-7") == "aws:g6.xlarge"
+    labels = re.findall(r"--labels offer=(\S+)", text_of(room))
+    assert len(labels) == 2
+    assert all(prices.find(ray_launcher.offer_of(label)) for label in labels)
+
+
 # The search
 
 
@@ -248,7 +262,19 @@ def test_what_a_replay_prints_has_the_keys_told() -> None:
 # Studies
 
 
-@pytest.mark.parametrize("study, metric", [("qa", "f1"), ("ask", "f1"), ("intents", "accuracy")])
+STUDIES = {
+    "qa": "f1",
+    "ask": "f1",
+    "intents": "accuracy",
+    "sentiment": "alarm_recall",
+    "support": "answered_at_precision",
+    "recommend": "ndcg_at_10",
+    "images": "accuracy",
+    "speech": "accuracy",
+}
+
+
+@pytest.mark.parametrize("study, metric", STUDIES.items())
 def test_the_fronts_shown_are_those_of_the_records(study: str, metric: str) -> None:
     shown = text_of("studies/README.md").split(f"`workbench sweep studies/{study}.py`", 1)[1]
     table = re.search(r"```\n(trial .*?)\n(?:\n|```)", shown, re.S)
@@ -257,6 +283,26 @@ def test_the_fronts_shown_are_those_of_the_records(study: str, metric: str) -> N
     assert head.split() == ["trial", "model", "method", "settings", "labels", "epochs", metric, "US$", "time"]
     cells = [re.split(r"  +", row.strip()) for row in rows]
     assert [(*row[:3], *row[-5:]) for row in cells] == front_rows(results(study))
+
+
+@pytest.mark.parametrize("name", studies.SCORES)
+def test_what_the_systems_are_judged_by_is_that_of_the_records(name: str) -> None:
+    record = results(name)
+    assert studies.scores_table(name, record) in text_of("studies/README.md")
+    printed = f"…\n\n{block('studies/README.md', '', f'`workbench sweep studies/{name}.py`')}\n\nThe best is …"
+    timed = {"runs": len({point["trial"] for point in record["points"]}), **record}
+    assert studies.rewritten(text_of("studies/README.md"), name, timed, printed) == text_of("studies/README.md")
+    assert f"runs took {record['time_of_the_sweep']} on two cores" in words_of("studies/README.md")
+
+
+def test_what_guests_write_is_answered_as_the_record_says() -> None:
+    record = results("support-restaurant8k")
+    cheapest, *_, best = [p for p in sorted(record["points"], key=lambda p: p["usd"]) if p["on_front"]]
+    assert (cheapest["model"], cheapest["method"], best["model"], best["method"]) == ("minilm-l3", "zero_shot", "minilm-l6", "lora")
+    words = words_of("studies/README.md")
+    assert f"untuned answered {cheapest['score']:.1f} % so" in words
+    assert f"LoRA with {best['labels']} labels {best['score']:.1f} %, in six runs" in words
+    assert record["runs"] == 6
 
 
 def front_rows(record: dict[str, Any]) -> list[tuple[str, ...]]:
@@ -287,12 +333,11 @@ def test_what_learning_before_bought_is_what_was_measured() -> None:
         return f"{bought[arm]['gain']:+.1f} ({bought[arm]['low']:+.1f} to {bought[arm]['high']:+.1f})"
 
     f1 = {arm: each["f1"] for arm, each in bought.items()}
-    assert f"an F1 of {f1['none']} with 256 labels, {f1['50 steps']} after 50 steps" in words
-    assert f"{f1['400 steps']} after 400: differences of {gain('50 steps')} and {gain('400 steps')} points" in words
-    cost = {arm: each["flops_to_first"] for arm, each in bought.items()}
-    assert f"{cost['50 steps']} and {cost['400 steps']} times the FLOPs" in words
-    seeds = {3: "three", 4: "four"}[len({row["seed"] for row in record["rows"]})]
-    assert f"95 %, {seeds} seeds" in words
+    assert f"an F1 of {f1['none']} with 256 labels, and {f1['50 steps']} after 50 steps" in words
+    assert f"a difference of {gain('50 steps')} points" in words
+    assert f"{bought['50 steps']['flops_to_first']} times the FLOPs" in words
+    assert "95 %, five seeds" in words
+    assert {row["seed"] for row in record["rows"]} == {0, 1, 2, 3, 4}
 
 
 def test_what_tasks_in_turn_forget_is_what_was_measured() -> None:
@@ -566,13 +611,20 @@ def test_the_table_of_the_loop_is_made_of_medians_within_rounds() -> None:
     assert "| full and LoRA, chat | void | 2.0 (1.0 to 2.0) | 1.0 (0.8 to 1.5) | 1.0 (1.0 to 1.5) | 1.0 (1.0 to 2.0) |" in table
 
 
-@pytest.mark.parametrize("name", ["scale", "chaos", "serving"])
+@pytest.mark.parametrize("name", ["scale", "chaos", "serving", "unequal"])
 def test_the_tables_of_a_benchmark_are_those_of_its_record(name: str) -> None:
     room = text_of("tests/benchmarks/README.md")
     if not (RESULTS / f"{name}.json").exists():
         assert f"results/{name}.json" not in room
         return
     assert benchmark(name).table_of(results(name)) in room
+
+
+def test_what_is_told_of_a_million_results_is_in_the_record() -> None:
+    largest = max(results("scale")["growth"], key=lambda row: row["held"])
+    assert (largest["held"], largest["largest_part"]) == (1_000_000, 10_000)
+    assert largest["read_in_parts_seconds"] == pytest.approx(150, rel=0.05)
+    assert "of a million that took two minutes and a half, ten thousand at a time" in words_of("tests/benchmarks/README.md")
 
 
 def test_budgets_restarts_and_forecasts_are_those_of_the_records() -> None:

@@ -265,7 +265,7 @@ def test_no_run_is_started_when_none_fits(bench):
 @pytest.mark.parametrize(("limit", "most"), [LIMITS[1], *(pytest.param(*each, marks=pytest.mark.slow) for each in LIMITS[::2])])
 def test_a_run_that_would_overrun_is_stopped_at_the_checkpoint_before(bench, limit, most, unwatched):
     finite(bench, "bitfit(learning_rate=1e-3)", "4")
-    meter = FakeMeter(12.0)
+    meter = FakeMeter(9.5)
     outcome = bench.sweep(Limits(**{limit: most}), meter=meter, forecaster=Told(bench.study, lambda recipe: None))
     last = outcome.results[-1]
     assert (last.status, last.epochs < 4) == ("complete", True)

@@ -115,9 +115,19 @@ def test_plain_tuning_forgets_and_says_how_much(tiny):
 def test_replay_and_ewc_forget_less(tiny):
     plain = last(learned(tiny)).scores
     replay = last(learned(tiny, "replay", memory=256)).scores
-    ewc = last(learned(tiny, "ewc", strength=1e6)).scores
+    ewc = last(learned(tiny, "ewc")).scores
     assert replay["forgetting"] < plain["forgetting"]
-    assert ewc["forgetting"] < plain["forgetting"]
+    assert ewc["forgetting"] < plain["forgetting"], "with the default strength"
+
+
+def test_a_strength_that_nothing_is_held_by_makes_no_other_recipe(tiny):
+    assert chain(tiny).id == chain(tiny, strength=5.0).id == chain(tiny, strength=choice(5.0, 6.0)).id
+    assert chain(tiny, "ewc").task.strength == 1e5
+    assert chain(tiny, "ewc").id != chain(tiny, "ewc", strength=3e5).id
+    both = Study(chain(tiny, choice("plain", "ewc"), strength=choice(1e5, 1e6)), maximize="average_accuracy")
+    held = {"task.strategy": "ewc", "task.strength": 1e6}
+    assert both.resolve(held).task.strength == 1e6
+    assert both.resolve(held | {"task.strategy": "plain"}).id == chain(tiny).id
 
 
 def test_what_is_replayed_is_not_bought_twice(tiny):

@@ -1,15 +1,16 @@
 """The question-answering task: what a model sees, what is read back, and how it is graded."""
 
 import dataclasses
+import json
 import pickle
 from pathlib import Path
 
 import numpy as np
 import pytest
 
-from workbench import integers, space
+from workbench import Recipe, Study, full, integers, space
 from workbench.data import load
-from workbench.errors import UsageError
+from workbench.errors import DataError, UsageError
 from workbench.formulations import spans as module
 from workbench.objectives import NO_TARGET
 from workbench.tasks import QuestionAnswering, question_answering
@@ -283,6 +284,44 @@ def test_more_labels_than_there_are():
 def test_a_value_out_of_its_range(settings, says):
     with pytest.raises(UsageError, match=says):
         task(**settings)
+
+
+def grouped(path, group):
+    """Questions from two places; those of the second are the harder ones."""
+    rows = [
+        {"id": str(i), "question": f"where {i}?", "context": f"{i} In Rome.", "answer": "Rome", "answer_start": len(f"{i} In ")}
+        | ({group: ["near", "far"][i % 2]} if group else {})
+        for i in range(40)
+    ]  # fmt: skip
+    path.write_text("".join(json.dumps(row) + "\n" for row in rows))
+    return str(path)
+
+
+def test_scores_of_groups_are_told_apart(tmp_path):
+    qa = question_answering(grouped(tmp_path / "q.jsonl", "place"), train=8, dev=8, group="place")
+    dev = qa.splits().dev
+    assert {example["group"] for example in dev} == {"near", "far"}
+    found = qa.grade(dev, ["Rome" if example["group"] == "near" else "" for example in dev])
+    assert (found["worst_group_f1"], found["gap_f1"]) == (0.0, 100.0)
+    bare = question_answering(qa.data, train=8, dev=8)
+    assert not any("group" in example for example in bare.splits().dev)
+    assert bare.digest() != qa.digest()
+    study = Study(
+        Recipe(task=qa, model="minilm-l3", method=full(learning_rate=1e-4), epochs=1),
+        maximize="worst_group_f1",
+        require={"gap_f1": 20},
+    )
+    assert "group" not in Recipe(task=bare, model="minilm-l3", method=full(learning_rate=1e-4), epochs=1).to_json()["task"]
+    assert study.bounds == {"gap_f1": {"at_most": 20.0}}
+
+
+def test_groups_that_are_not_there_are_refused(tmp_path):
+    with pytest.raises(DataError, match=r"no question of .* has 'place' \(group=\)"):
+        question_answering(grouped(tmp_path / "q.jsonl", ""), train=8, group="place").splits()
+    data = grouped(tmp_path / "r.jsonl", "place")
+    Path(data).write_text(Path(data).read_text().replace('"near"', '["near"]', 1))
+    with pytest.raises(DataError, match=r"line 1, question 0: 'place' must be text.*Name each group"):
+        question_answering(data, train=8, group="place").splits()
 
 
 def test_no_data_at_all():

@@ -23,7 +23,7 @@ from workbench.testing import FakeMeter, TinyTask
 from workbench.testing.tiny import TinyFormulation
 from workbench.training import Progress, ResumeCache, train, tuned_model
 from workbench.training.batches import checkpoint_epochs, evaluation_batches, micro_batches, split, step_examples, steps_for
-from workbench.training.passes import questions_of
+from workbench.training.grading import questions_of
 from workbench.training.tuning import Tuning
 
 
@@ -390,7 +390,7 @@ def test_the_speed_of_predictions_is_measured_once_a_run_and_is_no_part_of_a_poi
     assert [p.spent["evaluate"].seconds for p in points] == [2.0] + [1.0] * (len(points) - 1)
 
 
-@pytest.mark.parametrize(("seconds_each", "predicted"), [(1.0, 3), (0.01, 8)])
+@pytest.mark.parametrize(("seconds_each", "predicted"), [(1.0, 1), (0.5, 2), (0.01, 8)])
 def test_the_latency_of_slow_predictions_is_measured_on_fewer(tiny: str, seconds_each: float, predicted: int) -> None:
     clock, calls = itertools.count(), itertools.count()
 

@@ -66,16 +66,18 @@ class Clock:
 
 
 def others(*, joined=True, cost="usd"):
-    study = SimpleNamespace(costs=(cost,), resolve=lambda settings: SimpleNamespace(model_name=settings["model"]))
+    study = SimpleNamespace(
+        costs=(cost,), longest=dict, resolve=lambda settings: recipe(settings["model"], settings.get("size", 1))
+    )
     job = SimpleNamespace(joined=joined, standing=SimpleNamespace(apart=True), offer=RATE)
     clock = Clock()
-    # Here a run costs two cents, whatever it is.
-    found = OtherMachines(SimpleNamespace(job=job, study=study), lambda recipe, epochs: 0.020, clock)
+    # Here a run costs two cents an epoch, or as many times that as it is large.
+    found = OtherMachines(SimpleNamespace(job=job, study=study), lambda recipe, epochs: 0.020 * epochs * recipe.size, clock)
     return found, clock
 
 
-def recipe(model):
-    return SimpleNamespace(model_name=model)
+def recipe(model, size=1):
+    return SimpleNamespace(model_name=model, size=size, epochs=1)
 
 
 def running(offer):
@@ -104,6 +106,16 @@ def test_a_machine_has_to_be_cheaper_by_more_than_forecasts_are_off(seconds, lef
     rate = {**CHEAP, "usd_per_hour": "3.6"}
     found.look([*numbered([result("there", 1.0, 55.0, seconds, offer=rate)]), running(rate)])
     assert found.cheaper(recipe("l3")) is left
+
+
+def test_a_run_is_judged_by_those_of_like_size():
+    """What takes little is made cheaply there, and what takes much is not: as on processors beside a GPU."""
+    found, _ = others()
+    small, large = (
+        result(f"of {size}", 1.0, 55.0, seconds, offer=CHEAP, settings={"size": size}) for size, seconds in ((1, 20), (9, 3000))
+    )
+    found.look([*numbered([small, large]), running(CHEAP)])
+    assert [found.cheaper(recipe("l3", size)) for size in (0.4, 0.6, 1, 1.9, 3, 9)] == [False, True, True, True, False, False]
 
 
 @pytest.mark.parametrize("how", [{"joined": False}, {"cost": "seconds"}])

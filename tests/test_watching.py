@@ -47,12 +47,20 @@ def embedded(rng: np.random.Generator, rows: int, moved: float = 0.0) -> np.ndar
 
 
 def served(
-    file: Path, seed: int, shares: Sequence[Sequence[float]], words: Sequence[str] = WORDS, sure: float = 8, moved: float = 0.0
+    file: Path,
+    seed: int,
+    shares: Sequence[Sequence[float]],
+    words: Sequence[str] = WORDS,
+    sure: float = 8,
+    moved: float = 0.0,
+    **of: Any,
 ) -> None:
-    """A log, by the server's own writer: a request for every ten rows, of classes drawn with these shares."""
+    """A log, by the server's own writer: a request for every ten rows, of classes drawn with these shares, by a model of such
+    evidence.
+    """
     rng, dev = np.random.default_rng(seed), known(np.random.default_rng(0))
     log = Log(file, MODEL, ASKED, dev=dev)
-    about = {"metric": "accuracy", "score": 70.0, "offer": "local", "usd_per_1000": 0.001}
+    about = {"metric": "accuracy", "score": 70.0, "offer": "local", "usd_per_1000": 0.001, **of}
     log.event("start", process=this_process(), evidence=about, reference=dev.to_json(), url="http://127.0.0.1:1")
     for first in range(0, len(shares), 10):
         said = [Labelled((NAMES[rng.choice(3, p=share)],), float(rng.beta(sure, 2))) for share in shares[first : first + 10]]

@@ -81,6 +81,13 @@ def available_bytes() -> int:
     return int(psutil.virtual_memory().available)
 
 
+def memory_bytes() -> int:
+    """Return the bytes of memory that this host has."""
+    import psutil
+
+    return int(psutil.virtual_memory().total)
+
+
 def cpus() -> int:
     """Logical CPUs that this process may run on."""
     # A container or `taskset` may leave fewer CPUs than `os.cpu_count()` tells.

@@ -311,12 +311,32 @@ def rounds(numbers: Any, options: Any, folder: Path) -> Any:
             disk.close()
 
 
+def summary_of(rows: list[dict[str, Any]]) -> dict[str, Any]:
+    """All rounds together."""
+    faults = ("killed", "frozen", "drivers_killed", "machines_lost")
+    summed = ("results", "complete", "interrupted", *faults, "lost", "twice", "left_running", "left_in_files", "stuck")
+    return {
+        "rounds": len(rows),
+        "that_hold": sum(row["holds"] for row in rows),
+        "happened": dict(Counter(kind for row in rows for kind in row["happened"]))
+        | {"clock": sum("clock" in r["faults"] for r in rows)},
+        **{name: sum(row[name] for row in rows) for name in summed},
+        **{name: round(sum(row[name] for row in rows), 1) for name in ("trained_seconds", "spent_seconds", "uncounted_seconds")},
+        "limits_passed": sum(row["passed"] for row in rows),
+        "most_over_budget_seconds": max(
+            (row["spent_seconds"] - row["budget_seconds"] for row in rows if row["budget_seconds"]), default=None
+        ),
+    }
+
+
 def table_of(record: dict[str, Any]) -> str:
     """The table of `tests/benchmarks/README.md`."""
-    known = record["summary"]
+    known, of = record["summary"], Counter(row["of"] for row in record["rows"])
     shown = {
         "rounds that hold": f"{known['that_hold']} of {known['rounds']}",
+        "what swept": f"three nodes in {of['nodes']}, `--workers {WORKERS}` in {of['workers']}, `--ray` in {of['cluster']}",
         "what happened": ", ".join(f"{kind} {count}" for kind, count in sorted(known["happened"].items())),
+        "killed": f"{known['killed']} workers, {known['drivers_killed']} drivers, {known['machines_lost']} machines of Ray's",
         "results": f"{known['complete']:,} complete, {known['interrupted']:,} interrupted",
         "lost, twice": f"{known['lost']}, {known['twice']}",
         "trained, charged": f"{known['trained_seconds']:,.0f} s, {known['spent_seconds']:,.0f} s",
@@ -341,25 +361,11 @@ def main() -> None:
         for row in rounds(range(chosen.first, chosen.first + chosen.rounds), chosen, chosen.keep or Path(name)):
             rows.append(row)
             print(json.dumps(row), file=sys.stderr, flush=True)
-    faults = ("killed", "frozen", "drivers_killed", "machines_lost")
-    summed = ("results", "complete", "interrupted", *faults, "lost", "twice", "left_running", "left_in_files", "stuck")
-    summary = {
-        "rounds": len(rows),
-        "that_hold": sum(row["holds"] for row in rows),
-        "happened": dict(Counter(kind for row in rows for kind in row["happened"]))
-        | {"clock": sum("clock" in r["faults"] for r in rows)},
-        **{name: sum(row[name] for row in rows) for name in summed},
-        **{name: round(sum(row[name] for row in rows), 1) for name in ("trained_seconds", "spent_seconds", "uncounted_seconds")},
-        "limits_passed": sum(row["passed"] for row in rows),
-        "most_over_budget_seconds": max(
-            (row["spent_seconds"] - row["budget_seconds"] for row in rows if row["budget_seconds"]), default=None
-        ),
-    }
     record = {
         "what": __doc__,
         **made_on(),
         "options": {"rounds": chosen.rounds, "away": chosen.away, "seed": chosen.seed},
-        "summary": summary,
+        "summary": summary_of(rows),
         "rows": rows,
     }
     chosen.out.parent.mkdir(parents=True, exist_ok=True)

@@ -341,8 +341,12 @@ class Driver(Node):
 
     @property
     def is_at_work(self) -> bool:
-        """Whether the driver or a worker lives."""
-        return self.process.is_alive() or bool(self.sweeping)
+        """Whether the driver or a worker lives, or the driver is about to be begun again."""
+        return self.process.is_alive() or self._is_to_begin or bool(self.sweeping)
+
+    @property
+    def _is_to_begin(self) -> bool:
+        return self.process.exitcode == EnvironmentFault.exit_code
 
     @property
     def reasons(self) -> list[str]:
@@ -378,7 +382,7 @@ class Driver(Node):
     def look(self) -> None:
         """Begin it again where the ledger was away when it began, as whatever looks after it would."""
         super().look()
-        if self.process.exitcode == EnvironmentFault.exit_code:
+        if self._is_to_begin:
             self.begin()
 
     def close(self) -> None:

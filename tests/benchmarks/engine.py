@@ -53,6 +53,8 @@ PER_WORD = 1.3
 ARMS = ("N1", "N2", "N3", "ours")
 IN_BFLOAT16 = "ours, bfloat16"
 """Ours as `precision="auto"` has it on machines with the instructions; all others are in float32."""
+WHOLE = "N2, whole runs"
+"""All that a run takes, over what ours takes: reading the model, records, the latency of a prediction."""
 WITHOUT = ("ours without packed rows", "ours without similar lengths")
 """Rows padded in micro-batches of similar length; and padded to the longest of the whole step."""
 
@@ -344,13 +346,20 @@ def over_profiles(rows: Sequence[dict[str, Any]], summary: Sequence[dict[str, An
             if any((job, arm) in void or (job, "ours") in void for job in jobs):
                 found.setdefault(profile, {})[arm] = None
                 continue
-            ratios = sorted(
-                sum(row["steps"] for row in of if (row["arm"], row["round"]) == (arm, number))
-                / sum(row["steps"] for row in of if (row["arm"], row["round"]) == ("ours", number))
-                for number in sorted({row["round"] for row in of})
-            )
-            found.setdefault(profile, {})[arm] = {"median": statistics.median(ratios), "low": ratios[0], "high": ratios[-1]}
+            found.setdefault(profile, {})[arm] = _over(of, arm, "steps")
+        if found[profile]["N2"] is not None:
+            found[profile][WHOLE] = _over(of, "N2", "wall")
     return found
+
+
+def _over(rows: Sequence[dict[str, Any]], arm: str, what: str) -> dict[str, float]:
+    """What an arm took of something over what ours took, all recipes together: median over rounds, lowest and highest."""
+
+    def taken(of: str, number: int) -> float:
+        return sum(float(row[what]) for row in rows if (row["arm"], row["round"]) == (of, number))
+
+    ratios = sorted(taken(arm, number) / taken("ours", number) for number in sorted({row["round"] for row in rows}))
+    return {"median": statistics.median(ratios), "low": ratios[0], "high": ratios[-1]}
 
 
 def table_of(record: dict[str, Any]) -> str:

@@ -32,7 +32,7 @@ from workbench.front.members import pareto_front
 from workbench.front.objectives import View
 from workbench.ledger import Ledger
 from workbench.quantities import dollars, duration, many
-from workbench.result import Result
+from workbench.result import Result, Room, seen_from
 from workbench.result.outdated import outdated_text
 from workbench.sweep import Account, expected, left, longest, nothing_fits, replicates
 from workbench.sweep import asked as ungraded
@@ -125,7 +125,7 @@ def confirm_front(asked: TrainingOptions, seeds: int, limits: Limits) -> NoRetur
         ask(setup.budget, likely, yes=asked.yes, bounded=True, what="confirmation")
 
     def ahead(made: Sequence[Result]) -> float | None:
-        likely = expected(left(plan.whole, made), made, setup.view)
+        likely = expected(_left(setup, plan.whole, made), made, setup.view)
         return None if likely is None else likely.seconds.value
 
     with setup.notebook() as notebook, setup.measured.meter, Progress(setup.view, setup.budget, ahead) as progress:
@@ -162,13 +162,19 @@ def _devices(results: Sequence[Result], view: View) -> int:
     return max((r.devices for r in pareto_front(results, view)), default=1)
 
 
+def _left(setup: Setup, whole: Sequence[Replicate], results: Sequence[Result]) -> list[Replicate]:
+    """What of a plan is to be made on this machine."""
+    here = Room.of({"device": setup.measured.meter.description, "devices": _devices(results, setup.view)})
+    return left(whole, seen_from(results, here))
+
+
 def _planned(setup: Setup, seeds: int) -> _Plan:
     """Work out what is to be done and whether any of it fits the budget. Where there is something
     to do, the set-up is given a forecaster.
     """
     results = setup.ledger.results()
     whole = replicates(setup.study, results, setup.view, seeds)
-    plan = left(whole, results)
+    plan = _left(setup, whole, results)
     open_ = ungraded(results, setup.view)
     reached = setup.budget.reached(results) if plan or open_ else "the front is confirmed"
     # A lease is that of another worker or of a dead one. Either way

@@ -40,11 +40,12 @@ from workbench.sweep.forgetting import (
     weights_of,
 )
 from workbench.tracking import default_uri
+from workbench.watching import history
 
 BEYOND = (
     "Your own files were not touched. Take it out of them yourself: the results are then of other data, and left off the front.",
-    "What was copied elsewhere cannot be reached: packaged models, exports, back-ups, a data set's copy by the hub, and the memory "
-    "of a dashboard, worker or server that is running.",
+    "What was copied elsewhere cannot be reached: packaged models, exports, back-ups, a data set's copy by the hub, a server's log "
+    "in another place (--log), and the memory of a dashboard, worker or server that is running.",
 )
 """What a user must know of where this command does not reach."""
 
@@ -78,9 +79,9 @@ def forget(asked: ForgetOptions) -> None:
 
     Samples that hold it (--log-samples) go from the ledger and from MLflow's artifacts on this machine; a SQLite ledger is written
     anew. Scores and bills stay. Weights that were trained on it are listed, those of models that others start from or are taught by
-    included, and deleted with --weights. Your own data file is never touched: it, files of labels, and deployed versions that hold
-    it still are named. Run it before you take the example out of the file: afterwards it cannot be known who used it. Again does no
-    harm.
+    included, and deleted with --weights. Your own data file is never touched: it, files of labels, logs of servers (serve
+    --log-inputs) and deployed versions that hold it still are named. Run it before you take the example out of the file: afterwards
+    it cannot be known who used it. Again does no harm.
     """
     wanted = Wanted(asked.example, asked.text)
     study, url = load(asked.study), ledger_url(asked.storage)
@@ -130,11 +131,12 @@ def forget(asked: ForgetOptions) -> None:
 
 
 def _files(file: str, study: Study) -> Iterator[Path]:
-    """Yield files of texts to label, and of labels, that belong to a study."""
+    """Yield files of texts to label and of labels that belong to a study, and the logs of what is served from here."""
     yield Path(f"{Path(file).stem}.label.csv")
     for task in largest_tasks(study):
         with contextlib.suppress(UsageError):  # built-in data have none
             yield answers.beside(str(getattr(task, "data", "")))
+    yield from sorted(history.FOLDER.glob("*.jsonl*"))  # `serve --log-inputs`, and parts that were put aside
 
 
 def _row(use: Use) -> dict[str, Any]:

@@ -42,7 +42,7 @@ from workbench.prices import Prices
 from workbench.quantities import dollars
 from workbench.result import by_run, labels_bought, originals
 from workbench.settings import AUTO, stated
-from workbench.sweep import RayLauncher, Unwritten, check_data, graded_by, provenance
+from workbench.sweep import Needs, RayLauncher, Unwritten, check_data, graded_by, provenance
 from workbench.sweep import sweep as work
 
 if TYPE_CHECKING:
@@ -110,10 +110,10 @@ class SweepOptions(TrainingOptions):
         """Raise UsageError where the sampler cannot search this space, or cannot end as it is told
         to.
         """
-        if self.workers == AUTO and self.ray is not None:
+        if self.workers != 1 and self.ray is not None:
             raise UsageError(
-                "--workers auto is for the devices of one machine, and --ray has one worker for each device of its cluster, whose "
-                "use it does not measure. Leave one of them out."
+                f"--workers {self.workers} is for the devices of one machine, and --ray has one worker for each device of its "
+                "cluster, whose use it does not measure. Leave one of them out."
             )
         with placed("sampler"):
             search.check_sampler(self.sampler, self.loaded)
@@ -376,8 +376,8 @@ def launcher_of(asked: SweepOptions, setup: Setup, crew: Crew) -> tuple[Launcher
         return local, crew.autoscaler(local) if crew.grows else None
     if asked.together > 1:
         raise UsageError("--devices, or the devices= of a study, is for the GPUs of one machine; --ray has each worker use one.")
-    needed = forecast.typical(setup.forecaster).peak_memory_bytes if not setup.measured.meter.devices else None
-    launcher = RayLauncher(asked.ray, round(needed or 0), lambda text: messages.print(text, style="yellow", markup=False))
+    needs = Needs.of(forecast.typical(setup.forecaster))
+    launcher = RayLauncher(asked.ray, needs, lambda text: messages.print(text, style="yellow", markup=False))
     others = sorted(launcher.hosts() - {socket.gethostname()})
     if others and url_of(asked).startswith("sqlite"):
         launcher.close()

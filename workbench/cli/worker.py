@@ -159,6 +159,6 @@ def _supervised(asked: WorkerOptions) -> None:
         outcome = work(job, sampler=asked.sampler, seed=asked.seed)
     # Told before MLflow is waited for: a worker that
     # said this is not started again, however it ends.
-    tell(ended=outcome.reason, interrupted=outcome.interrupted)
+    tell(ended=outcome.reason, interrupted=outcome.interrupted, here_alone=outcome.here_alone)
     notebook.close(MLFLOW_PATIENCE_SECONDS)
     sys.exit(130 if outcome.interrupted else 0)

@@ -18,7 +18,7 @@ from typing import Any, ClassVar
 from workbench.data import file_splits, files, pydocs, redaction, sources, values
 from workbench.data.files import wrong
 from workbench.data.forms import LATER, Example, Form, Sides, Source
-from workbench.data.tables import ANSWERS, answers_note, folded
+from workbench.data.tables import ANSWERS, Mistyped, answers_note, folded, group_of
 from workbench.errors import UsageError, did_you_mean
 
 COLUMNS = ("id", "question", "context", "answers", "answer", "answer_start", "is_impossible")
@@ -64,15 +64,21 @@ class Dataset:
 
 @dataclass(frozen=True)
 class _Questions(Form):
-    """Questions with contexts and answers."""
+    """Questions with contexts and answers.
+
+    Attributes:
+        group: Column of groups, by which scores are told apart; None: none.
+    """
 
     suffixes: ClassVar[tuple[str, ...]] = files.SUFFIXES
     built_in: ClassVar[Mapping[str, ModuleType]] = {"pydocs": pydocs}
     questions: ClassVar[bool] = True
     answerable: ClassVar[bool] = True
 
+    group: str | None = None
+
     def chosen(self, names: Sequence[str], file: str) -> Sequence[str]:
-        known = [name for name in names if name in COLUMNS]
+        known = [name for name in names if name in (*COLUMNS, self.group)]
         if twice := [name for name in known if known.count(name) > 1]:
             raise wrong(f"{file} has the column {twice[0]!r} twice. Remove one.")
         for name in ("question", "context"):
@@ -83,7 +89,10 @@ class _Questions(Form):
         return known
 
     def read(self, sources: Mapping[str, Source], data: str) -> tuple[Sides, tuple[str, ...]]:
-        split = _split({side: list(_checked(of, self.redact)) for side, of in sources.items() if side != ANSWERS}, data)
+        split = _split({side: list(_checked(of, self.redact, self.group)) for side, of in sources.items() if side != ANSWERS}, data)
+        if self.group and not any("group" in example for examples in split.values() for example in examples):
+            advice = "Name a column that stands beside the question, or leave it out."
+            raise wrong(f"no question of {data!r} has {self.group!r} (group=). {advice}")
         if ANSWERS not in sources:
             return split, ()
         known = {self.key(example) for examples in split.values() for example in examples}
@@ -137,7 +146,7 @@ def load(data: str, form: Form = QUESTIONS) -> Dataset:
     return Dataset(data, train, dev, test, _digest(found), notes, tuple(found.get("documents", ())))
 
 
-def _checked(source: Source, redact: tuple[str, ...] = ()) -> Iterator[Example]:
+def _checked(source: Source, redact: tuple[str, ...] = (), group: str | None = None) -> Iterator[Example]:
     """Rows of one side as examples. Raises DataError at the first wrong row, and where parts repeat
     each other.
     """
@@ -148,7 +157,7 @@ def _checked(source: Source, redact: tuple[str, ...] = ()) -> Iterator[Example]:
         before, repeated = number, 0
         for where, row in rows:
             number += 1
-            example = _without_personal(_example(row, number, f"{file}, {where}"), redact)
+            example = _without_personal(_grouped(row, number, f"{file}, {where}", group), redact)
             if example["id"] in seen:
                 raise wrong(f"{file}, {where}, question {example['id'][:60]}: two questions have this id. Give each its own.")
             seen.add(example["id"])
@@ -201,6 +210,15 @@ def _example(row: Any, number: int, place: str) -> Example:
             advice = advice if text else "Where the context holds no answer, give an empty list of them."
             raise wrong(f"{place}: the answer {text[:60]!r} is not at its offset {start}: found {there[:60]!r}. {advice}")
     return {"id": name, "question": question, "context": context, "answers": {"text": texts, "answer_start": starts}}
+
+
+def _grouped(row: Any, number: int, place: str, group: str | None) -> Example:
+    """A row as an example, with its group where it has one."""
+    example = _example(row, number, place)
+    try:
+        return example | group_of(row, group)
+    except Mistyped as error:
+        raise wrong(f"{place}, question {example['id'][:60]}: {error}") from None
 
 
 def _without_personal(example: Example, redact: tuple[str, ...]) -> Example:

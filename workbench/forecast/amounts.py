@@ -260,13 +260,13 @@ class Amounts:
         """Whether the loop computes the output of the frozen part once a row. That of layers is of each token, and kept only of so
         many.
         """
-        from workbench.training.features import MOST_BYTES
+        from workbench.training.features import most_bytes
 
         data, pair = self.data_of(recipe), self.pair(recipe)
         if not pair.frozen or not recipe.method.spares_first_layers:
             return pair.frozen
         width = pair.shape.width if pair.shape else 0
-        return not data.together and 4 * width * data.tokens * data.train_examples <= MOST_BYTES // 4
+        return not data.together and 4 * width * data.tokens * data.train_examples <= most_bytes() // 2
 
     def packs(self, recipe: Recipe) -> bool:
         """Whether the loop will give the model's layers rows without padding on this machine."""

@@ -41,6 +41,7 @@ class Typical:
         resident_bytes: What of it the host's process holds before there is a model.
         memory_bytes: Memory of the machine that it is a forecast for.
         gpu: Product name of its GPU; None for a processor.
+        least_memory_bytes: Peak of the run that takes least; None where the peak of one is unknown.
     """
 
     draws: int
@@ -52,6 +53,7 @@ class Typical:
     resident_bytes: int
     memory_bytes: int
     gpu: str | None
+    least_memory_bytes: float | None = None
 
     @property
     def devices(self) -> int | None:
@@ -85,6 +87,7 @@ def typical(forecaster: Forecaster, *, seed: int = 0, draws: int = DRAWS) -> Typ
         resident_bytes=forecaster.machine.resident_bytes,
         memory_bytes=forecaster.machine.memory_bytes,
         gpu=forecaster.machine.name if forecaster.machine.kind == "cuda" else None,
+        least_memory_bytes=None if None in peaks else min(p for p in peaks if p is not None),
     )
 
 

@@ -10,7 +10,7 @@ from typing import Any
 from workbench.front.objectives import View
 from workbench.quantities import dollars, duration, many
 from workbench.report.text import peak_memory
-from workbench.result import AGAIN, Cause, Result, by_run, spending, spent_usd
+from workbench.result import AGAIN, Cause, Result, by_run, settled, spending, spent_usd
 from workbench.usage import Usage, add_phases
 
 FAILED = ("infeasible", "interrupted")
@@ -162,7 +162,7 @@ def memory_map(results: Sequence[Result]) -> list[Fit]:
     for segments in by_run(results).values():
         # An interrupted run says nothing about memory, and
         # one that is to be tried again has no verdict yet.
-        tried = [r for r in segments if r.status == "complete" or (r.cause is Cause.OUT_OF_MEMORY and not r.retry)]
+        tried = [r for r in settled(segments) if r.status == "complete" or (r.cause is Cause.OUT_OF_MEMORY and not r.retry)]
         if tried:
             groups.setdefault((tried[0].model, *_deciding(tried[0]).values()), []).append(tried)
     # The first part of a key is the model, hence i + 1.

@@ -16,7 +16,7 @@ from workbench.ledger.leases import SILENCE_SECONDS, alive, of_lease
 from workbench.quantities import dollars, duration, many, number
 from workbench.report.machines import Machine, machines, with_workers
 from workbench.report.text import describe_plan
-from workbench.result import Result, Spending, current, labels_bought, originals, spending
+from workbench.result import Result, Spending, by_run, current, labels_bought, originals, settled, spending
 from workbench.result.outdated import kinds, text_of
 from workbench.result.sharing import sharing_text
 
@@ -208,7 +208,7 @@ class Settled:
             begun=begun,
             broken_off=frozenset(r.run_id for r in sound) - begun,
             done=frozenset(r.run_id for r in sound if r.status in ("complete", "infeasible")),
-            failed=len({r.run_id for r in sound if r.status == "infeasible"}),
+            failed=sum(any(r.status == "infeasible" for r in settled(segments)) for segments in by_run(sound).values()),
             replicates=len({r.run_id for r in known if r.replicate_of is not None}),
             points=len(points),
             front=len(members),

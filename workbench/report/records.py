@@ -21,7 +21,7 @@ from workbench.report.bill import bill_record, form_records, serving_record
 from workbench.report.caveats import redaction_of
 from workbench.report.columns import POINT, cells, values
 from workbench.report.efficiency import efficiency_record
-from workbench.result import Result, by_run, furthest, originals, spent_usd
+from workbench.result import Result, by_run, furthest, originals, settled, spent_usd
 from workbench.result.outdated import outdated_record
 from workbench.usage import total
 
@@ -208,6 +208,7 @@ def asked_for(segments: Sequence[Result], wanted: str) -> list[Result]:
 def last_word(segments: Sequence[Result]) -> Result:
     """Return the Result that says what a run has come to: being made, infeasible, complete up to a checkpoint, or interrupted."""
     rank = {"running": 3, "infeasible": 2, "complete": 1, "interrupted": 0}
+    segments = settled(segments)
     last = max(segments, key=lambda r: (rank[r.status], r.epochs))
     # A run that was broken off on its way beyond its last checkpoint is interrupted, not complete.
     newest = max(segments, key=lambda r: r.number or 0)

@@ -11,6 +11,7 @@ efficiency      how much of what a machine could have computed became finished w
 outdated        what is said of Results whose inputs have changed since
 sharing         what is said of workers that share a device
 recorded_offer  an offer as a Result keeps it, and back
+room            what ran out of memory, and on which devices it may yet be made
 usage_parts     what of a point's cost was consumed on which machine
 """
 
@@ -30,6 +31,7 @@ from workbench.result.inputs import current
 from workbench.result.model_names import model_name
 from workbench.result.record import AGAIN, Result, again, by_run, furthest, originals
 from workbench.result.recorded_offer import offer_record
+from workbench.result.room import Room, seen_from, settled, too_large
 from workbench.result.spending import (
     Labels,
     Spending,
@@ -52,6 +54,7 @@ __all__ = [
     "Cost",
     "Labels",
     "Result",
+    "Room",
     "Spending",
     "UsagePart",
     "again",
@@ -71,6 +74,9 @@ __all__ = [
     "offer_record",
     "originals",
     "same_machine",
+    "seen_from",
+    "settled",
     "spending",
     "spent_usd",
+    "too_large",
 ]

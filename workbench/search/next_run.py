@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING
 
 from workbench.errors import UsageError
 from workbench.prices import Prices
-from workbench.result import COSTS, Result, originals
+from workbench.result import COSTS, Result, originals, seen_from
 from workbench.search import history
 from workbench.search.arms import Arm, Decision
 from workbench.search.propose import propose
@@ -93,12 +93,13 @@ def decide(
         costs: Prices now, and what lies ahead of recipes at these prices.
         strategy: Who decides, and by what; None: this package's own search.
         allowance: What may still be begun and spent; None: anything.
-        states: Which runs can be gone on with at no cost but their own; None: none.
+        states: Which runs can be gone on with at no cost but their own, and what the device holds; None: none, and unknown.
 
     Raises:
         UsageError: There is no such sampler, it cannot search this space, or `stop_below` is asked of what has no US$.
     """
-    strategy, allowance = strategy or Strategy(), allowance or Allowance()
+    strategy, allowance, states = strategy or Strategy(), allowance or Allowance(), states or States()
+    begun, results = history.begun(results), seen_from(results, states.room)
     if strategy.sampler != DEFAULT:
         return _whole(study, results, costs.prices, strategy, allowance)
     from workbench.search.engine import FrontSearch
@@ -108,9 +109,9 @@ def decide(
     usd = _usd_per_cost(study, costs.prices)
     if strategy.stop_below is not None:
         check_stop_below(study, costs.prices)
-    runs = known_runs(study, results, costs, states or States())
+    runs = known_runs(study, results, costs, states)
     dimensions = {name: dimension for name, dimension in study.dimensions.items() if name != "epochs"}
-    begun, admits = history.begun(results), allowance.admits
+    admits = allowance.admits
     # What a person asked for, or what a stop broke off, is not weighed again: it had been the best there was.
     before = _before_all(runs, results, admits, begun if allowance.starts == 0 else None)
     if before is not None:

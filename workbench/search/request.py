@@ -6,6 +6,7 @@ from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
 
 from workbench.prices import Prices
+from workbench.result import Room
 from workbench.space import Value
 from workbench.study import Recipe
 
@@ -106,12 +107,14 @@ class Allowance:
 
 @dataclass(frozen=True, kw_only=True)
 class States:
-    """Whose states are at hand, so that going on repeats nothing.
+    """What the worker that asks has: whose states are at hand, so that going on repeats nothing, and how much it holds.
 
     Attributes:
         cached: Ids of the runs whose last state is kept.
         current: Id of the run that is in memory now.
+        room: What holds the models of its runs; None: unknown, and what ran out of memory anywhere is not tried again.
     """
 
     cached: Collection[str] = ()
     current: str | None = None
+    room: Room | None = None

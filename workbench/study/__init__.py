@@ -7,6 +7,7 @@ pretraining  what a model learns by itself before it is tuned
 tasks        the tasks that a study names, as large as it allows
 sequences    which methods can learn several tasks in turn, by which strategy
 also         other tasks that grade every checkpoint, and what their scores are called
+privacy      what one part of a recipe is rid of is read in no other
 record       recipes as plain data, and the digests that name them
 """
 

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from collections.abc import Sequence
+from dataclasses import dataclass, field, replace
 
-from workbench.data import fingerprints, models, scratch
+from workbench.data import fingerprints, models, redaction, scratch
 from workbench.errors import UsageError
 from workbench.methods import Method, full
 from workbench.space import check, ends, is_number, is_whole
@@ -38,6 +39,7 @@ class Pretraining:
     layers: int | None
     hidden_size: int | None
     seed: int
+    redact: tuple[str, ...] | None = field(default=None, metadata={"later": True})
 
     def __post_init__(self) -> None:
         check(self, "name", lambda v: isinstance(v, str) and v != "", "a name")
@@ -58,6 +60,7 @@ class Pretraining:
         return language_modelling(
             self.corpus, train=1, dev=DEV_TEXTS, test=0, text=self.text, max_length=self.max_length,
             mask_probability=self.mask_probability, seed=self.seed, name=self.name,
+            redact=self.redact,
         )  # fmt: skip
 
     @property
@@ -99,6 +102,7 @@ def masked_lm(
     hidden_size: int | None = None,
     seed: int = 0,
     name: str = "masked_lm",
+    redact: str | Sequence[str] | None = None,
 ) -> Pretraining:
     """An encoder goes on learning a language from plain texts, by tokens that are hidden from it (Gururangan et al. 2020,
     arXiv:2004.10964). It takes no labels.
@@ -121,6 +125,8 @@ def masked_lm(
         hidden_size: Width of its layers, a multiple of the width of the model's heads; None: the model's.
         seed: Orders the texts, and draws what is hidden and a new model.
         name: What it is called in tables and in the paths of its settings (`masked_lm.steps`).
+        redact: What is replaced by placeholders as the texts are read, as of a task: all that the recipe's task redacts, at
+            least. None: nothing.
 
     Raises:
         UsageError: A setting is out of its range.
@@ -128,7 +134,7 @@ def masked_lm(
     return Pretraining(
         name=name, kind="masked", corpus=corpus, steps=steps, learning_rate=learning_rate, batch_size=batch_size,
         max_length=max_length, text=text, mask_probability=mask_probability, from_scratch=from_scratch, layers=layers,
-        hidden_size=hidden_size, seed=seed,
+        hidden_size=hidden_size, seed=seed, redact=redaction.checked(redact),
     )  # fmt: skip
 
 
@@ -145,10 +151,11 @@ def causal_lm(
     hidden_size: int | None = None,
     seed: int = 0,
     name: str = "causal_lm",
+    redact: str | Sequence[str] | None = None,
 ) -> Pretraining:
     """A decoder goes on learning a language from plain texts, token after token. Arguments are those of `masked_lm`."""
     return Pretraining(
         name=name, kind="causal", corpus=corpus, steps=steps, learning_rate=learning_rate, batch_size=batch_size,
         max_length=max_length, text=text, mask_probability=0.15, from_scratch=from_scratch, layers=layers,
-        hidden_size=hidden_size, seed=seed,
+        hidden_size=hidden_size, seed=seed, redact=redaction.checked(redact),
     )  # fmt: skip

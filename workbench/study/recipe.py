@@ -18,6 +18,7 @@ from workbench.result.model_names import learned_name, model_name
 from workbench.space import Choice, Space, check, dimensions, ends, is_number, is_whole
 from workbench.study import also as grading
 from workbench.study.pretraining import Pretraining
+from workbench.study.privacy import check_redaction
 from workbench.study.record import digest, plain
 from workbench.tasks import source
 from workbench.tasks.base import EACH, Task
@@ -107,6 +108,7 @@ class Recipe:
         told = (PseudoLabels, Distillation)
         check(self, "pseudo", lambda v: v is None or isinstance(v, told), "None, pseudo_labels() or distil(teacher)")
         self._check_teachers()
+        check_redaction(self)
         if isinstance(self.method, Method) and not self.method.labelled:
             for name in ("acquire", "pseudo"):  # what is only asked learns from no label
                 object.__setattr__(self, name, None)

@@ -63,7 +63,7 @@ from workbench.sweep.launching import Launcher, LocalLauncher, Place
 from workbench.sweep.limits import Limits
 from workbench.sweep.observer import Observer, Outcome
 from workbench.sweep.pending_results import Unwritten
-from workbench.sweep.ray_launcher import RayLauncher
+from workbench.sweep.ray_launcher import Needs, RayLauncher
 from workbench.sweep.sweeping import sweep
 from workbench.sweep.workers import MAX_DEATHS, Neighbours, Orders, Supervisor
 
@@ -81,6 +81,7 @@ __all__ = [
     "Place",
     "RayLauncher",
     "Limits",
+    "Needs",
     "Neighbours",
     "Observer",
     "Orders",

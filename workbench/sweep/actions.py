@@ -103,10 +103,12 @@ class Done:
     Attributes:
         reason: Why, in words.
         cause: Who stopped it on the way; None where it came to its own end.
+        here_alone: Whether a machine with more memory might go on.
     """
 
     reason: str
     cause: Cause | None = None
+    here_alone: bool = False
 
     @property
     def interrupted(self) -> bool:

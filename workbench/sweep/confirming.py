@@ -20,7 +20,7 @@ from workbench.forecast import Compute, CostForecast
 from workbench.front.members import pareto_front
 from workbench.front.objectives import View
 from workbench.prices import Prices
-from workbench.result import Result, by_run
+from workbench.result import Result, Room, by_run, seen_from
 from workbench.search import MAX_INTERRUPTIONS
 from workbench.space import Space, Value
 from workbench.study import Recipe, Study
@@ -97,6 +97,10 @@ def _scored(results: Iterable[Result]) -> set[str]:
 def left(plan: Iterable[Replicate], results: Sequence[Result]) -> list[Replicate]:
     """The replicates that are still to be made: those that are not recorded, and whose run is
     neither infeasible nor has killed `MAX_INTERRUPTIONS` workers.
+
+    Args:
+        plan: All replicates.
+        results: All Results, as the machine sees them that is to make what is left (`result.seen_from`).
     """
     done = {r.recipe_id for r in results if r.status == "complete"}
     given_up = {r.run_id for r in results if r.status == "infeasible"}
@@ -223,6 +227,7 @@ class ConfirmationPlanner:
     def __init__(self, context: Context, view: View, seeds: int) -> None:
         self._context, self._view, self._seeds = context, view, seeds
         self.how: dict[str, str | int] = {"sampler": "confirm", "seed": 0}
+        self._room = Room.of(context.provenance)
         self._tried: set[str] = set()  # graded, or not to be graded here: each is proposed once
 
     def over(self, results: Sequence[Result]) -> str:
@@ -238,7 +243,7 @@ class ConfirmationPlanner:
         if account.bounded:
             account.forecaster.learn(results)
         plan = replicates(self._context.study, results, self._view, self._seeds)
-        open_ = [each for each in left(plan, results) if each.recipe.run_id not in busy]
+        open_ = [each for each in left(plan, seen_from(results, self._room)) if each.recipe.run_id not in busy]
         chosen = next((e for e in longest(open_) if _admitted(e, open_, results, self._view, account)), None)
         if chosen is None:
             return self._to_grade(results) or Done(self._why(plan, results))
@@ -269,7 +274,7 @@ class ConfirmationPlanner:
         missing = {each.recipe.id for each in plan} - {r.recipe_id for r in results if r.status == "complete"}
         if self._context.account.refused:
             return self._context.account.refused
-        if left(plan, results):
+        if left(plan, seen_from(results, self._room)):
             return "another worker is making what is left"
         many = f"{self._seeds} new seed{'' if self._seeds == 1 else 's'}"
         failed = f", but for {len(missing)} that could not be trained" if missing else ""

@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import contextlib
+import json
+import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from workbench import training
+from workbench.data import redaction
 from workbench.data.tables import folded
 from workbench.errors import EnvironmentFault, UsageError, WorkbenchError
 from workbench.forecast import starts
@@ -221,16 +224,30 @@ def texts_of(study: Study, wanted: Wanted) -> list[str]:
 
 
 def files_with(texts: Sequence[str], files: Iterable[Path]) -> list[Path]:
-    """Those files that hold one of the texts, as they are read: case, blanks and how CSV quotes do not count."""
-    # CSV writes a quotation mark twice, JSON behind a backslash.
-    plain = [folded(text.replace('"', "")) for text in texts]
+    """Those files that hold one of the texts, as they are read: case, blanks and how CSV quotes do not count. A server's log may
+    hold it with placeholders for what is private.
+    """
+    finders = redaction.finders(redaction.KINDS)
+    # CSV writes a quotation mark twice.
+    plain = [folded(each.replace('"', "")) for text in texts for each in (text, redaction.redacted(text, finders).text)]
     found = []
     for file in dict.fromkeys(files):
-        if file.is_file():
-            content = folded(file.read_text(encoding="utf-8", errors="replace").replace('\\"', "").replace('"', ""))
-            if any(text in content for text in plain if text):
-                found.append(file)
+        content = folded(_said(file).replace('"', "")) if file.is_file() else ""
+        if any(text in content for text in plain if text):
+            found.append(file)
     return found
+
+
+def _said(file: Path) -> str:
+    """What a file says: of JSON lines, such as a log and its parts, the texts that their values are."""
+    content = file.read_text(encoding="utf-8", errors="replace")
+    if not re.search(r"\.jsonl(\.\d+)?$", file.name):
+        return content
+    texts: list[str] = []
+    for line in content.splitlines():
+        with contextlib.suppress(ValueError):  # a line that was torn
+            texts.extend(_texts(json.loads(line)))
+    return "\n".join(texts)
 
 
 def _reached(recipe: Recipe, result: Result, places: Sequence[int], examples: int) -> bool:

@@ -58,8 +58,11 @@ class Observer:
 
 @dataclass(frozen=True)
 class Outcome:
-    """How a sweep ended: all Results, the reason in words, and whether a person stopped it."""
+    """How a sweep ended: all Results, the reason in words, whether a person stopped it, and whether it ended on this machine alone:
+    one with more memory might go on.
+    """
 
     results: list[Result]
     reason: str
     interrupted: bool = False
+    here_alone: bool = False

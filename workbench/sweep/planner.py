@@ -15,7 +15,8 @@ from typing import Protocol
 
 from workbench import search
 from workbench.prices import Prices
-from workbench.result import Result
+from workbench.quantities import many
+from workbench.result import Result, Room, originals, seen_from, too_large
 from workbench.search import Step
 from workbench.space import Value
 from workbench.study import Recipe
@@ -132,7 +133,8 @@ class OptunaPlanner:
 
     def over(self, results: Sequence[Result]) -> str:
         """That all trials are done, or which budget is spent, in words."""
-        return self._context.job.limits.done(results) or self._context.account.exhausted()
+        # What ran out of memory on a smaller machine is still to be made here.
+        return self._context.job.limits.done(seen_from(results, self._search.room)) or self._context.account.exhausted()
 
     def next(self, results: Sequence[Result], current: str | None = None) -> Answer:
         """The next run, to be made whole."""
@@ -151,13 +153,14 @@ class _Search:
     budgets.
 
     Attributes:
+        room: What holds the models of its runs.
         too_dear: Runs that were left because their next stretch, by their own speed, would pass a
             budget.
     """
 
     def __init__(self, context: Context, sampler: str, seed: int) -> None:
         budget = context.budget
-        self._context = context
+        self._context, self.room = context, Room.of(context.provenance)
         self._prices = Prices(budget.offer, budget.label_usd)
         self._strategy = search.Strategy(
             sampler=sampler,
@@ -206,7 +209,7 @@ class _Search:
             search.Costs(self._prices, self._outlook.checkpoints),
             replace(self._strategy, ahead=ahead, may_wait=may_wait),
             search.Allowance(starts=starts_left, usd=context.account.usd_left(), admits=admits),
-            search.States(cached=self._cached(), current=current),
+            search.States(cached=self._cached(), current=current, room=self.room),
         )
 
     def handed_out(self, results: Sequence[Result], current: str | None, starts_left: int | None) -> Step | None:
@@ -231,15 +234,18 @@ class _Search:
         # They may be gone before they make it; once they have ended the sweep nobody is waited for.
         if step.action == "stop" and self._others.left and self._context.ledger.ended is None:
             return Wait(results, again_seconds=GONE_SECONDS / 2)
-        return Done(self._why(step, results)) if step.action == "stop" else Wait(results)
+        if step.action != "stop":
+            return Wait(results)
+        lost = {r.run_id for r in originals(results) if too_large(r, self.room)}
+        return Done(self._why(step, results, len(lost)), here_alone=bool(lost))
 
-    def _why(self, step: Step, results: Sequence[Result]) -> str:
-        """Why the sweep ends with this step, in words."""
+    def _why(self, step: Step, results: Sequence[Result], lost: int) -> str:
+        """Why the sweep ends with this step, in words. `lost` is how many runs do not fit into this machine."""
         if step.end is search.End.NO_START:
             return self._context.job.limits.all_begun(len(search.begun(results)))
         if step.end is search.End.EXHAUSTED and self._context.account.refused:
             return self._context.account.refused
-        return step.reason
+        return f"{step.reason}; {many(lost, 'run')} ran out of this machine's memory" if lost else step.reason
 
     def _cached(self) -> Collection[str]:
         """Runs whose state is on disk. A sampler that proposes whole runs has no use for them."""

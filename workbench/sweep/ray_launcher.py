@@ -18,14 +18,24 @@ import socket
 import threading
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from workbench.errors import EnvironmentFault
+from workbench import prices
+from workbench.errors import EnvironmentFault, UsageError
 from workbench.sweep.launching import Place, Process, started
 
+if TYPE_CHECKING:
+    from workbench.forecast import Typical
+
 OFFER_LABEL = "offer"
-"""The label of a node that names what it costs: `ray start --labels offer=aws:g6.xlarge`."""
+"""The label of a node that names what it costs: `ray start --labels offer=aws_g6.xlarge`. Ray's labels hold no colon."""
+
+MEMORY_LABEL = "gpu_memory_gb"
+"""The label of a node that says how much memory each of its GPUs has, 10^9 bytes, where neither its offer nor its type does."""
+
+_TYPE_LABEL = "ray.io/accelerator-type"  # Ray's own
 
 _HEAR_SECONDS = 1.0
 """How long an actor waits for lines before it answers without any."""
@@ -37,6 +47,27 @@ _START = "`ray start --head` starts one on this machine; --ray HOST:PORT names t
 
 _LOOK_SECONDS = 1.0
 """How often the cluster is asked which machines it has."""
+
+
+@dataclass(frozen=True)
+class Needs:
+    """What the run that takes least needs: a machine with less memory makes none.
+
+    Attributes:
+        host_bytes: Of a machine's memory where processors train; None: unknown.
+        gpu_bytes: Of a GPU's; None: unknown.
+    """
+
+    host_bytes: int | None = None
+    gpu_bytes: int | None = None
+
+    @classmethod
+    def of(cls, run: Typical) -> Needs:
+        """Those of a study, by the forecast of its runs. Of processors nothing is known by one for a GPU."""
+        if run.least_memory_bytes is None:
+            return cls()
+        least = round(run.least_memory_bytes)
+        return cls(gpu_bytes=least) if run.gpu else cls(least, max(0, least - run.resident_bytes))
 
 
 class Seat:
@@ -181,6 +212,13 @@ def _without(words: Sequence[str], option: str) -> list[str]:
     return [word for word in kept if not word.startswith(f"{option}=")]
 
 
+def offer_of(label: str) -> str:
+    """The name of an offer that a label means: `aws_g6.xlarge` is `aws:g6.xlarge`; what is no offer's name is left as it is."""
+    parts = [offer.name.split(":") for offer in prices.load()]
+    names = {":".join(part[:count]) for part in parts for count in range(1, len(part) + 1)}
+    return next((name for name in sorted(names) if name.replace(":", "_") == label), label)
+
+
 def _check_cluster(address: str) -> None:
     """Raise EnvironmentFault where no cluster answers: Ray itself would try for minutes, and name options of its own."""
     from ray._private.services import canonicalize_bootstrap_address_or_die  # what `ray.init` asks first
@@ -205,20 +243,34 @@ def _check_cluster(address: str) -> None:
         raise EnvironmentFault(f"no cluster of Ray's answers at {found}{why}. {_START}") from error
 
 
+def _gpu_bytes(node: Mapping[str, Any]) -> float | None:
+    """Memory of each GPU of a machine: by its label, its offer or its type; None where none of them says."""
+    labels = node.get("Labels", {})
+    with contextlib.suppress(ValueError, KeyError):
+        return float(labels[MEMORY_LABEL]) * 1e9
+    offer = None
+    with contextlib.suppress(UsageError, KeyError):
+        offer = prices.find(offer_of(labels[OFFER_LABEL]))
+    if offer is not None and offer.gpu_memory_gb is not None:
+        return offer.gpu_memory_gb * 1e9
+    known = prices.gpu(offer.gpu if offer is not None else str(labels.get(_TYPE_LABEL, "")))
+    return None if known is None or known.memory_gb is None else known.memory_gb * 1e9
+
+
 class RayLauncher:
     """Starts workers on a cluster that is there: a place for each GPU of a machine, and one for each machine without a GPU.
 
     Args:
         address: Of the cluster, `HOST:PORT`; `auto` for the one of this machine.
-        memory_bytes: What a worker needs of its machine's memory where it has no GPU; machines with less are left out.
+        needs: What runs need; machines on which none fits are left out.
         note: Is told which are.
 
     Raises:
         EnvironmentFault: Ray is not installed, or there is no such cluster.
     """
 
-    def __init__(self, address: str, memory_bytes: int = 0, note: Callable[[str], None] = lambda text: None) -> None:
-        self._memory_bytes, self._note = memory_bytes, note
+    def __init__(self, address: str, needs: Needs | None = None, note: Callable[[str], None] = lambda text: None) -> None:
+        self._needs, self._note = needs or Needs(), note
         self._left_out: set[str] = set()
         self._places: list[Place] = []
         self._nodes: dict[str, tuple[str, bool]] = {}  # of places: the node, and whether it has GPUs
@@ -263,7 +315,8 @@ class RayLauncher:
         node, on_gpu = self._nodes[place.name]
         if "WORKBENCH_PLATFORM" in place.variables:  # what its label says goes before what the sweep was told of this machine
             words = _without(words, "--platform")
-        options: dict[str, Any] = {"num_gpus": 1} if on_gpu else {"memory": self._memory_bytes} if self._memory_bytes else {}
+        held = self._needs.host_bytes
+        options: dict[str, Any] = {"num_gpus": 1} if on_gpu else {"memory": held} if held else {}
         actor = ray.remote(Seat).options(
             num_cpus=0,
             max_restarts=0,
@@ -283,14 +336,16 @@ class RayLauncher:
         """The places of a machine."""
         has, name = node["Resources"], f"{node['NodeManagerHostname']}/{node['NodeID'][:6]}"
         gpus, processors = int(has.get("GPU", 0)), int(has.get("CPU", 0))
-        offer = node.get("Labels", {}).get(OFFER_LABEL)
-        variables = {"WORKBENCH_PLATFORM": offer} if offer else {}
+        label = node.get("Labels", {}).get(OFFER_LABEL)
+        variables = {"WORKBENCH_PLATFORM": offer_of(label)} if label else {}
         if not gpus and not processors:  # a head that only administers
             return
-        if not gpus and has.get("memory", 0) < self._memory_bytes:
+        memory, needed = (_gpu_bytes(node), self._needs.gpu_bytes) if gpus else (has.get("memory", 0), self._needs.host_bytes)
+        if memory is not None and needed is not None and memory < needed:
             if name not in self._left_out:
                 self._left_out.add(name)
-                self._note(f"{name} is left out: it has {has.get('memory', 0) / 2**30:.1f} GiB, and a run may need more.")
+                what = "a GPU of it" if gpus else "it"
+                self._note(f"{name} is left out: {what} has {memory / 2**30:.1f} GiB, and every run needs more.")
             return
         # Ray has every process of its own use one thread unless it asked for more CPUs.
         threads = {"OMP_NUM_THREADS": str(max(1, processors // max(1, gpus)))}

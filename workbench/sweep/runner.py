@@ -124,7 +124,7 @@ class Runner:
             results = context.ledger.results()
         except (EnvironmentFault, KeyboardInterrupt):  # it stays away, or a person does not wait for it
             context.observer.note("The ledger is away: what it holds is told as it was last read.")
-        return Outcome(list(results), done.reason, done.interrupted)
+        return Outcome(list(results), done.reason, done.interrupted, done.here_alone)
 
     def write_late(self, ledger: Ledger) -> None:
         """Write Results that wait into the ledger, which may be back: from the heartbeat's thread, so by a reader of its own."""

@@ -7,7 +7,7 @@ sides talk in lines of JSON. To a worker go `Orders` first,
 then `{"neighbours": [process ids], "apart": true or false}` whenever they change, and `{"leave": true}`
 where it is to leave its device to the others; when the stream ends, the supervisor is gone. From a
 worker come `{"recorded": number}`, `{"waiting": true or false}`, `{"pace": …}` (`device_sharing.Pace`),
-and at last `{"ended": reason, "interrupted": true or false}`.
+and at last `{"ended": reason, "interrupted": true or false, "here_alone": true or false}`.
 """
 
 from __future__ import annotations
@@ -186,7 +186,9 @@ class Supervisor:
 
     def _fill(self) -> None:
         """Start a worker at every place that has had none: at first all, later those of machines that have come."""
-        if self._ends:
+        # Where all that ended did so since what is left does not fit into their machines' memory, another machine may hold it.
+        ended = [w.ended for w in self._workers if w.ended is not None and not w.leaves]
+        if self._requested or self.failure or not all(each.get("here_alone") for each in ended):
             return
         known = {worker.place.name for worker in self._workers}
         for place in self._launcher.places():
@@ -215,7 +217,7 @@ class Supervisor:
                 last = max((w for w in self._workers if w.process is not None and w.place.device == device), key=lambda w: w.index)
                 last.leaves = True
                 self._autoscaler.launcher.remove(last.place)
-                self._send(last, {"leave": True})
+                self._send(last.process, {"leave": True})
         records = self._autoscaler.records
         for record in records[self._scaled :]:
             self._note(sharing_text(record))
@@ -249,13 +251,15 @@ class Supervisor:
             raise EnvironmentFault("the ledger is away, and is not waited for any more.")
 
     def _start(self, worker: _Worker, orders: Orders) -> None:
-        worker.process = self._launcher.start(worker.place, self._words)
+        process = self._launcher.start(worker.place, self._words)
+        # Its orders are what it reads first: only then do the threads that hear from others know of it, and introduce it to them.
+        self._send(process, orders.to_json())
         worker.ended, worker.waiting, worker.pace = None, True, None
-        heard = ((self._hear, worker.process.stdout), (self._overhear, worker.process.stderr))
+        worker.process = process
+        heard = ((self._hear, process.stdout), (self._overhear, process.stderr))
         worker.listeners = [threading.Thread(target=listen, args=(worker, lines), daemon=True) for listen, lines in heard]
         for listener in worker.listeners:
             listener.start()
-        self._send(worker, orders.to_json())
         self._introduce()
 
     def _gone(self, worker: _Worker, process: Process) -> None:
@@ -309,10 +313,9 @@ class Supervisor:
         """Tell each worker who else is at work on its device now: one that waits holds nothing."""
         for worker in self._workers:
             others = [w for w in self._workers if w is not worker and w.place.device == worker.place.device and w.pid is not None]
-            self._send(worker, {"neighbours": [w.pid for w in others if not w.waiting], "apart": not others})
+            self._send(worker.process, {"neighbours": [w.pid for w in others if not w.waiting], "apart": not others})
 
-    def _send(self, worker: _Worker, record: Mapping[str, Any]) -> None:
-        process = worker.process
+    def _send(self, process: Process | None, record: Mapping[str, Any]) -> None:
         if process is None or process.stdin is None:
             return
         # Threads that hear from workers send too, and two lines must not be mixed.

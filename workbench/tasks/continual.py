@@ -22,6 +22,9 @@ from workbench.tasks.tables import LabelledTask
 STRATEGIES = ("plain", "replay", "ewc", "adapter_per_task", "merge")
 """What is done against forgetting."""
 
+_UNREAD = 1000.0
+"""The strength on the record of a strategy that has no use for it."""
+
 _OF = "task_number"
 """The key of an example that tells which of the tasks it is of, from 0."""
 
@@ -63,6 +66,8 @@ class Continual(Task):
         check(self, "epochs", lambda v: is_number(v) and v > 0, "a number above 0")
         check(self, "memory", lambda v: is_whole(v) and v >= 1, "a whole number, at least 1")
         check(self, "strength", lambda v: is_number(v) and v > 0, "a number above 0")
+        if self.strategy in STRATEGIES and self.strategy != "ewc":  # without it equal models are one recipe
+            object.__setattr__(self, "strength", _UNREAD)
         if isinstance(self.tasks, Space) or any(isinstance(each, Space) or not isinstance(each, Task) for each in self.tasks):
             raise UsageError(
                 "the tasks of continual() must be a list of tasks. What is open stands inside of them, or is strategy=."
@@ -220,7 +225,7 @@ def continual(
     strategy: str = "plain",
     epochs: float = 1,
     memory: int = 32,
-    strength: float = 1000.0,
+    strength: float = 1e5,
 ) -> Continual:
     """Some tasks that one model learns one after the other, by one recipe, and is graded by all of them after each.
 
@@ -245,7 +250,9 @@ def continual(
             those of adapters are merged.
         epochs: Passes over the examples of each of the tasks before the last; the recipe's own are over the last one's.
         memory: With `replay`, examples that are remembered of each task.
-        strength: With `ewc`, how strongly weights are held: lambda of the paper.
+        strength: With `ewc`, how strongly weights are held: lambda of the paper. What suits depends on what is tuned: with too
+            little the first task is forgotten as with `plain`, with too much nothing new is learned. Search it, as
+            `choice(1e5, 1e6, 1e7)`.
 
     Raises:
         UsageError: A setting is out of its range, or there is but one task.

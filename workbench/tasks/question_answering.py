@@ -43,6 +43,7 @@ class QuestionAnswering(TableTask):
     language: str
     # Whether there may be no answer; None: as the training side has it. Set by `portable` alone.
     unanswerable: bool | None = field(default=None, metadata={"later": True})
+    group: str | None = field(default=None, metadata={"later": True})
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -70,7 +71,7 @@ class QuestionAnswering(TableTask):
     @property
     def form(self) -> Form:
         """How the data are read."""
-        return dataclasses.replace(QUESTIONS, redact=self.finders)
+        return dataclasses.replace(QUESTIONS, redact=self.finders, group=self.group)
 
     def told(self, example: Example, prediction: str) -> Example | None:
         start = example["context"].find(prediction)
@@ -136,6 +137,7 @@ def question_answering(
     name: str | None = None,
     redact: str | Sequence[str] | None = None,
     perturb: str | Sequence[str] | None = None,
+    group: str | None = None,
 ) -> QuestionAnswering:
     """Extractive question answering, scored by exact match and F1 (0 to 100) as SQuAD is.
 
@@ -160,6 +162,8 @@ def question_answering(
         perturb: The question is also graded with slips of the keyboard (`typos`), all in `capitals`, in other words
             (`paraphrase`), with a `negation` that changes nothing, or with a hidden instruction (`injection`): the metrics of
             each stand beside the others (`typos_f1`); None: not.
+        group: Column of groups, such as who asks or in which language: the key of it stands beside the question. The scores of
+            the worst group and the gap to the best are recorded too. None: there are none.
 
     Raises:
         UsageError: A value is out of its range. Data is read later, by `splits`.
@@ -167,7 +171,7 @@ def question_answering(
     return QuestionAnswering(
         data=data, train=train, dev=dev, test=test, max_length=max_length, stride=stride, max_answer_tokens=max_answer_tokens,
         null_threshold=null_threshold, language=language, seed=seed, name=name, redact=redaction.checked(redact),
-        perturb=perturbations.checked(perturb),
+        perturb=perturbations.checked(perturb), group=group,
     )  # fmt: skip
 
 

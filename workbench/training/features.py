@@ -19,6 +19,7 @@ from typing import Any, NamedTuple
 import numpy as np
 import torch
 
+from workbench import process
 from workbench.formulations import Rows
 from workbench.objectives import TARGETS
 from workbench.training.batches import micro_batches, padded_tokens
@@ -34,9 +35,13 @@ output: a row's neighbours must not depend on how many rows a run asks for."""
 SHOWN = 8
 """Rows that show what is read of an output: passing them is paid by no run."""
 
-MOST_BYTES = 1 << 30
-"""The most that is kept in all; the least recently used pieces are dropped first. Rows that would
-take more than a quarter of it are not kept at all but computed at every step."""
+MOST_BYTES = 4 << 30
+"""The most that is kept in all; the least recently used pieces are dropped first."""
+
+SHARE = 1 / 8
+"""The most that is kept, as a share of all memory that the machine has. Not of what is free: whether
+rows are kept decides how they are padded, hence the last bits of a result, and these may not depend
+on what else the machine does."""
 
 
 @dataclass(frozen=True)
@@ -149,7 +154,7 @@ class Features:
             _kept.move_to_end(keys[number])
             used.append(_kept[keys[number]].usage)
         # Only now, as this run's own pieces are the most recent ones and have to survive.
-        while sum(piece.size for piece in _kept.values()) > MOST_BYTES:
+        while sum(piece.size for piece in _kept.values()) > most_bytes():
             _kept.popitem(last=False)
         return used, done
 
@@ -235,7 +240,7 @@ class Features:
             if len(_layouts) > MOST_LAYOUTS:
                 _layouts.pop(next(iter(_layouts)))
         self._layout, fixed, token = _layouts[self._key]
-        return self._layout is not None and fixed * len(rows) + token * int(rows.lengths.sum()) <= MOST_BYTES // 4
+        return self._layout is not None and fixed * len(rows) + token * int(rows.lengths.sum()) <= most_bytes() // 2
 
     def _learnt(self, rows: Rows, where: torch.device) -> _Known:
         """What the first rows show of the part's output, or as many of them as fit into memory at once."""
@@ -299,6 +304,13 @@ class Features:
             else:
                 parts[name] = extent(inputs, value)
         return Layout(type(output), parts, unread) if parts else None
+
+
+def most_bytes() -> int:
+    """The most that is kept in all on this machine. Rows that would take more than half of it are not kept at all but computed at
+    every step.
+    """
+    return min(MOST_BYTES, int(SHARE * process.memory_bytes()))
 
 
 def _padded_left(rows: Rows) -> bool:

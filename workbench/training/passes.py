@@ -29,14 +29,15 @@ from workbench.training.faults import faults_of_the_model
 from workbench.training.features import PIECE, Features
 from workbench.training.grading import Questions, questions
 from workbench.training.memory import Halves
-from workbench.training.precision import in_bfloat16
+from workbench.training.precision import cast_once, in_bfloat16
 from workbench.usage import Usage, Work, total
 
-SINGLE_PREDICTIONS = 3, 8
-"""How many examples, at least and at most, are predicted one at a time, once a run, to measure the latency of one prediction.
-The first warms up and is not counted."""
+SINGLE_PREDICTIONS = 8
+"""How many examples are predicted one at a time, once a run, to measure the latency of one prediction. The first warms up and is
+not counted."""
 SINGLE_PREDICTIONS_SECONDS = 1.0
-"""Once these have passed, the least number is enough: what a language model writes may take a second an example."""
+"""Once these have passed, those that there are are enough: what a language model writes may take seconds an example, beside which
+warming up is nothing."""
 
 _proven: dict[tuple[Any, ...], bool] = {}
 """By all that a model is made from: whether its layers give the same for rows without padding. By
@@ -105,12 +106,12 @@ class Passes:
         self.shape = flops.shape(self.model)
         self.parts = None if self.frozen is None else flops.divided(self.model, self.frozen.modules)
         self.halves = Halves()
-        self._config, bfloat16 = base.config, in_bfloat16(recipe, where, base.config)
-        self.autocast = torch.autocast(where.type, torch.bfloat16, enabled=bfloat16)
+        self.bfloat16 = in_bfloat16(recipe, where, base.config)
+        self.autocast = torch.autocast(where.type, torch.bfloat16, enabled=self.bfloat16)
         # All that the output of what does not learn depends on. The seed is not part of it, as it draws
         # nothing but the head: files that lack more than a head are refused (`heads.refuse_missing`).
         of = self.place, fingerprints.model(self.place), recipe.weights, auto_class, str(where)
-        self.features = self._features((*of, bfloat16))
+        self.features = self._features((*of, self.bfloat16))
         self.layers, self.trial_took = self._packable(of, window)
 
     def _packable(self, of: tuple[Any, ...], window: bases.Window | None) -> tuple[Sequence[Any] | None, Usage]:
@@ -159,10 +160,9 @@ class Passes:
         below = None if self.parts is None else self.parts[0]
         return Features(self.frozen.modules, of, forward, lambda lengths, padded: work_of(below, lengths, padded, 0, flops.forward))
 
-    def asking(self, inference: Inference) -> torch.autocast:
-        """In which precision the model is asked."""
-        bfloat16 = in_bfloat16(self.recipe, self.where, self._config, writes=inference.writes)
-        return torch.autocast(self.where.type, torch.bfloat16, enabled=bfloat16)
+    def cast_once(self) -> contextlib.AbstractContextManager[None]:
+        """For many passes, between which weights that do not learn stay as they are: these are cast to bfloat16 once for all."""
+        return cast_once(self.model, self.where, bfloat16=self.bfloat16)
 
     def learn(self) -> None:
         """Put the model into training mode, except the part below all that learns: nothing is
@@ -277,7 +277,7 @@ class Passes:
         """
         # Losses are summed on the device, as reading a number from a GPU waits for it.
         found = _Found([None] * len(of.asked), torch.zeros((), device=self.where), Work(examples=len(of.examples)))
-        with self.averaged_weights():
+        with self.averaged_weights(), self.cast_once():
             if not self._reads_once(of):
                 self._read(of, found)
             if of.asked is not of.labelled:
@@ -331,7 +331,7 @@ class Passes:
 
         def passed(chosen: np.ndarray, inputs: dict[str, Any]) -> tuple[Sequence[Any], torch.Tensor | float]:
             at_hand = self.given(rows, chosen) if of.plain else contextlib.nullcontext()
-            with self.asking(inference), faults_of_the_model(), at_hand:
+            with self.autocast, faults_of_the_model(), at_hand:
                 if once and isinstance(inference, Generate):
                     return inference.graded(self.model, inputs, of.answers(chosen))
                 return inference(self.model, inputs), 0.0
@@ -359,19 +359,20 @@ class Passes:
     @sharding.inference
     def latency(self, of: Questions, clock: Callable[[], float]) -> float:
         """Seconds of one prediction by itself, from its tokens on: the median of a few, the first
-        of which is not counted.
+        of which is not counted if there are more.
         """
         taken: list[float] = []
-        least, most = SINGLE_PREDICTIONS
         with self.averaged_weights():
-            for i in range(min(most, len(of.examples))):
-                if i >= least and sum(taken) >= SINGLE_PREDICTIONS_SECONDS:
+            for i in range(min(SINGLE_PREDICTIONS, len(of.examples))):
+                if sum(taken) >= SINGLE_PREDICTIONS_SECONDS:
                     break
                 own = of.asked.of_example(i)
                 began = clock()
-                for _, inputs in self.batches(own, of.examples):
-                    with self.asking(self.inference), faults_of_the_model():
-                        self.inference(self.model, inputs)
+                # As `Predictor` has it, which holds no second copy of a model while nobody asks.
+                with self.cast_once() if self.inference.writes else contextlib.nullcontext():
+                    for _, inputs in self.batches(own, of.examples):
+                        with self.autocast, faults_of_the_model():
+                            self.inference(self.model, inputs)
                 taken.append(clock() - began)
         return statistics.median(taken[1:] or taken)
 

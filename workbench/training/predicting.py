@@ -146,7 +146,7 @@ class _Asked(NamedTuple):
 def _asked(recipe: Recipe, weights: str | Path | None, where: torch.device) -> _Asked:
     if weights is None or Path(weights).suffix != SUFFIX:
         tuning = tuned(recipe, weights, where)
-        return _Asked(tuning.model.eval(), tuning.processor, tuning.inference, tuning.asking(tuning.inference), tuning)
+        return _Asked(tuning.model.eval(), tuning.processor, tuning.inference, tuning.autocast, tuning)
     processor = models.processor(recipe.architecture)
     model = OnnxModel(Path(weights), parent_store.place(recipe))
     return _Asked(model, processor, recipe.formulation.inference(processor), contextlib.nullcontext())
@@ -235,6 +235,11 @@ class Predictor:
         written = [int(np.size(value)) for value in outputs] if self._asked.inference.writes else 0
         return rows.lengths + written
 
+    def _cast_once(self) -> contextlib.AbstractContextManager[None]:
+        """For each token that is written all weights would be cast anew; beside one pass it would take longer."""
+        asked = self._asked
+        return asked.tuning.cast_once() if asked.tuning is not None and asked.inference.writes else contextlib.nullcontext()
+
     @torch.inference_mode()
     def _outputs(self, rows: Rows, examples: Sequence[Example]) -> tuple[list[Any], np.ndarray | None]:
         """One output a row, and where the rows lie."""
@@ -252,9 +257,10 @@ class Predictor:
                 places = None
             return found
 
-        for chosen, found in self._halves.passed(rows, asked.batches(rows, examples, self._where), self._where, answer):
-            for row, value in zip(chosen, found, strict=True):
-                outputs[row] = value
+        with self._cast_once():
+            for chosen, found in self._halves.passed(rows, asked.batches(rows, examples, self._where), self._where, answer):
+                for row, value in zip(chosen, found, strict=True):
+                    outputs[row] = value
         return outputs, places
 
 

@@ -84,6 +84,10 @@ class Tuning(Passes):
         """Optimiser steps up to `target`, or until somebody asks to leave. Raises Infeasible when the loss is no longer finite,
         or the model fails.
         """
+        with self.cast_once():
+            self._run(rows, target, examples, progress)
+
+    def _run(self, rows: Rows, target: int, examples: int, progress: Progress) -> None:
         # Rows are in the order of their examples: those of example i are first[i] to last[i] - 1.
         first, last = (
             np.searchsorted(rows.example, np.arange(examples)),
