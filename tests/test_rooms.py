@@ -627,6 +627,14 @@ def test_what_is_told_of_a_million_results_is_in_the_record() -> None:
     assert "of a million that took two minutes and a half, ten thousand at a time" in words_of("tests/benchmarks/README.md")
 
 
+def test_deployed_models_answer_elsewhere_as_the_record_says() -> None:
+    models = results("fresh-environment")["models"].values()
+    rows = sum(each["rows"] for each in models)
+    same = [sum(each["same_answer"][way] for each in models) for way in ("load_model", "models serve")]
+    assert len(models) == 6
+    assert f"gave {min(same)} of {rows} answers as here" in words_of("workbench/serving/README.md")
+
+
 def test_budgets_restarts_and_forecasts_are_those_of_the_records() -> None:
     words = words_of("workbench/prices/README.md")
     budgets = results("budgets")["summary"]
