@@ -38,7 +38,7 @@ def halves(made: Recipe) -> bool:
 
 
 def test_what_a_recipe_leaves_open_rests_on_the_instruction_and_the_width(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    wide, narrow = tiny_model(tmp_path / "wide", layers=1, width=256), tiny_model(tmp_path / "narrow", layers=1)
+    wide, narrow = tiny_model(tmp_path / "wide", layers=1, width=precision.WIDE), tiny_model(tmp_path / "narrow", layers=1)
     for instruction in (True, False):
         monkeypatch.setattr(torch.cpu, "_is_avx512_bf16_supported", lambda found=instruction: found)
         assert precision.has_bfloat16("cpu") is instruction
@@ -122,5 +122,5 @@ def test_rows_of_a_bfloat16_run_are_packed_like_any_others(tmp_path: Path) -> No
         assert float((value - gradients[1][name]).norm()) <= 0.03 * float(gradients[1][name].norm()) + 1e-6
 
 
-def test_a_built_in_model_is_wide_enough() -> None:
-    assert models.config("minilm-l3").hidden_size >= precision.WIDE
+def test_the_built_in_language_model_is_wide_enough_and_encoders_are_not() -> None:
+    assert models.config("minilm-l6").hidden_size < precision.WIDE <= models.config("smollm2-135m").hidden_size

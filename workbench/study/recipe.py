@@ -53,7 +53,7 @@ class Recipe:
         averaging: Weight of late steps in the average of the weights that is evaluated: eta of polynomial averaging
             (Shamir & Zhang 2013, arXiv:1212.1824); None evaluates the last weights.
         precision: `float32`, `bfloat16` (autocast), or `auto`: bfloat16 on GPUs that have it, and on CPUs with AVX512-BF16 for
-            models of width 256 or more.
+            models of width 512 or more.
         weights: What holds the model's own weights: `float32`, `bfloat16`, or `nf4`, which is four bits (Dettmers et al. 2023,
             arXiv:2305.14314) and needs the package bitsandbytes. Other than float32 only where they are left as they are.
         seed: Seed of the head's first weights, of dropout and of adapters. The order of examples belongs to the task.
