@@ -1,4 +1,4 @@
-"""The parts of pages: a figure with its text, and a table under a fold."""
+"""The parts of pages: a figure with its text, a table under a fold, how near work came to its machine's limit."""
 
 from __future__ import annotations
 
@@ -8,11 +8,15 @@ from typing import TYPE_CHECKING, Any
 import streamlit as st
 from context import Context
 from links import run_address
+from words import plain
 
 from workbench import figures
+from workbench.report.efficiency import efficiency_rows, efficiency_text
 
 if TYPE_CHECKING:
     from plotly.graph_objects import Figure
+
+    from workbench.result import Result
 
 
 def chart(figure: Figure, alt: str, key: str) -> None:
@@ -44,3 +48,11 @@ def table(title: str, rows: Sequence[Mapping[str, Any]], formats: Mapping[str, s
 def looks(c: Context, by: str = "method") -> dict[str, tuple[str, str]]:
     """Return colour and symbol of each method, as on the front."""
     return figures.looks(str(getattr(r, by)) for r in c.results if r.status == "complete")
+
+
+def efficiency(c: Context, results: Sequence[Result]) -> None:
+    """Show how near to the limit of their machine Results were made; nothing where that is unknown."""
+    if text := efficiency_text(results, c.calibration):
+        st.markdown("##### Efficiency")
+        st.dataframe(efficiency_rows(results, c.calibration), hide_index=True)
+        st.caption(plain(text))

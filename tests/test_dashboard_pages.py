@@ -216,6 +216,7 @@ def test_a_run_tells_how_near_to_the_limit_it_was_made(monkeypatch, tmp_path):
     assert [*table["share"]] == ["75 %", "100 %", "33.3 %", "80 %", "20 %"]
     file.write_text("{}")  # what cannot be read is unknown
     assert "tokens that are no padding" in said(opened(monkeypatch, url, "run", id="0"))
+    assert "tokens that are no padding" in said(opened(monkeypatch, url, "progress"))
 
 
 def test_a_store_that_is_gone_is_said_and_not_raised(monkeypatch, tmp_path):

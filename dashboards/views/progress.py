@@ -9,7 +9,7 @@ from typing import Any
 
 import streamlit as st
 from context import Context, read
-from parts import MONEY, SHORT, chart, table
+from parts import MONEY, SHORT, chart, efficiency, table
 from words import plain
 
 from workbench import figures
@@ -38,6 +38,12 @@ def show(c: Context) -> None:
     every = {**dict.fromkeys(("working", "starting", "choosing"), REFRESH_SECONDS), "ended": None}.get(state, IDLE_SECONDS)
     # Not a decorator, since the interval depends on the state: an ended sweep is not read again.
     st.fragment(_strip, run_every=every)(c, state)
+    _bought(c)
+    efficiency(c, c.results)
+
+
+def _bought(c: Context) -> None:
+    """Show the hypervolume over what was spent."""
     st.markdown("##### What the money has bought")
     if not c.view.reference.keys() >= {c.view.maximize, *c.view.minimize}:
         st.markdown("The study has no reference point for these objectives: no hypervolume can be given.")

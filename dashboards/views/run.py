@@ -8,6 +8,7 @@ import pandas as pd
 import streamlit as st
 from context import Context
 from links import to_mlflow
+from parts import efficiency
 from words import plain
 
 from workbench import figures, prices
@@ -15,7 +16,6 @@ from workbench.quantities import dollars, duration, many, number
 from workbench.report.answers import cost_text, score_text
 from workbench.report.bill import phases_spent
 from workbench.report.columns import values
-from workbench.report.efficiency import efficiency_rows, efficiency_text
 from workbench.report.records import find_run
 from workbench.report.reproduce import reproduce
 from workbench.report.tables import recipe_items, sample_rows
@@ -48,7 +48,7 @@ def show(c: Context) -> None:
         if points:
             _checkpoints(c, segments, points)
         _bill(c, r, segments)
-        _efficiency(c, segments)
+        efficiency(c, segments)
     with right:
         to_mlflow(c, r)
         _settings(r, min(s.started for s in segments))
@@ -137,14 +137,6 @@ def _bill(c: Context, r: Result, segments: list[Result]) -> None:
     st.dataframe(pd.DataFrame(rows).fillna(""), hide_index=True)
     if there and there.note:
         st.caption(plain(f"{there.basis}: {there.note}"))
-
-
-def _efficiency(c: Context, segments: list[Result]) -> None:
-    """Show how near to the limit of its machine the run was made."""
-    if text := efficiency_text(segments, c.calibration):
-        st.markdown("##### Efficiency")
-        st.dataframe(pd.DataFrame(efficiency_rows(segments, c.calibration)), hide_index=True)
-        st.caption(plain(text))
 
 
 def _samples(r: Result) -> None:
