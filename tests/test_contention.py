@@ -69,7 +69,7 @@ def test_a_thread_that_shares_its_cpu_waits_for_all_the_time_that_it_does_not_ru
     first, began, used = queue.read(), time.perf_counter(), time.process_time()
     burn(0.5)
     last, took, used = queue.read(), time.perf_counter() - began, time.process_time() - used
-    assert (last.waited_ns - first.waited_ns) / 1e9 == pytest.approx(took - used, rel=0.15, abs=0.1)
+    assert (last.waited_ns - first.waited_ns) / 1e9 == pytest.approx(took - used, rel=0.3, abs=0.1)
     assert 0 < last.stalled_ns - first.stalled_ns <= last.waited_ns - first.waited_ns
 
 
