@@ -235,6 +235,12 @@ def test_a_reader_that_leaves_early_is_no_error(swept, words):
     assert done.stderr == "0\n"
 
 
+def test_what_is_left_of_a_budget_is_told_where_the_trials_end_a_sweep(command, study_file):
+    _, _, err = command("sweep", study_file, "--trials", "1", "--max-usd", "5")
+    assert "1 of 1 trials are done. $" in err
+    assert "of $5 are left: --trials 2 goes on for them." in " ".join(err.split())
+
+
 def test_why_a_sweep_ended_can_be_told_later(swept, command, monkeypatch):
     monkeypatch.chdir(swept[0])
     assert "The last sweep ended: 3 of 3 trials are done." in command("front")[2]

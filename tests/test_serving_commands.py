@@ -358,6 +358,11 @@ def test_other_addresses_than_this_machine_s_need_a_token(monkeypatch: pytest.Mo
 def test_what_is_not_there_is_not_served(command: Any) -> None:
     code, _, errors = command("serve", "nobody")
     assert code == 2
+    assert "no model is deployed in" in errors
+    assert not Path("mlflow.db").exists()
+    store = f"sqlite:///{Path.cwd() / 'other.db'}"
+    code, _, errors = command("serve", "nobody", "--tracking-uri", store)
+    assert code == 2
     assert "there is no model 'nobody'" in errors
     assert "None is deployed yet" in errors
 

@@ -170,6 +170,22 @@ def test_what_came_before_the_sweep_is_charged_too(bench):
     assert first.cold.seconds < 20
 
 
+def test_runs_from_before_an_edit_are_trials_and_on_another_bill(bench):
+    finite(bench, "full(learning_rate=1e-3)", "1")
+    bench.sweep(Limits(trials=1))
+    finite(bench, "full(learning_rate=1e-3), bitfit(learning_rate=1e-3)", "1")
+    results = bench.sweep(Limits(trials=2)).results
+    assert "Continuing: 1 run in the ledger, $0.00 spent so far; on its bill from before it was edited: 1 run." in bench.ear.notes
+    assert [r.taken_over for r in results] == [True, False]
+
+
+def test_what_a_start_took_that_began_no_run_is_told(bench):
+    bench.sweep(Limits(trials=1))
+    assert not any("on no bill" in note for note in bench.ear.notes)
+    bench.sweep(Limits(trials=1), meter=FakeMeter(12.0))
+    assert any(note.startswith("No run was begun: what the start took ($") for note in bench.ear.notes)
+
+
 def test_running_again_goes_on_and_ends_at_once_when_all_is_done(bench):
     bench.sweep(Limits(trials=1))
     before = bench.ledger.results()

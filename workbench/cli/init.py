@@ -24,7 +24,7 @@ study = Study(
     Recipe(
         # The data. "pydocs" asks about the docstrings of installed packages and needs no network. Instead of it: a file in
         # SQuAD's format, JSON lines or parquet, a folder of them, or a data set's name on the hub. `train` is how many labelled
-        # questions are used: what you pay people for.
+        # questions are used: what people are paid for.
         task=question_answering("pydocs", train=choice(256, 512)),
         # The models: built-in (minilm-l6, and the smaller minilm-l3 and minilm-l2), a name on the model hub
         # ("name@revision"), or a folder.

@@ -297,7 +297,7 @@ def _written(seen: Seen) -> Written:
     graded = min(seen.dev, DEV)
     doubts = few_examples({"graded_examples": graded, "dev_examples": graded if seen.score[0] in seen.per_example else None})
     about = "\n        # ".join(_folded(" ".join((*seen.about, tokens, *doubts))))
-    sizes = "\n        # Two numbers of them are tried: labels are a cost that is searched." if trains[1:] else ""
+    sizes = "\n        # Two numbers of them are tried." if trains[1:] else ""
     machine = "\n        # ".join(_folded(machine))
     text = f'''"""Which model, tuned how and on how many labels, does best on my {what} per dollar?"""
 
@@ -308,7 +308,7 @@ from workbench.tasks import {seen.kind}
 {chosen.groups}study = Study(
     Recipe(
         # The data. {about}
-        # `train` is how many labelled {what} are used: what you pay people for.{sizes}
+        # `train` is how many labelled {what} are used: what people are paid for (`label_usd` below).{sizes}
         task={seen.call}, train={train}{size}),
         # The models.
         # {machine}{foreign}

@@ -72,7 +72,7 @@ class PlanOptions:
 
 @click.command()
 @click.argument("study", shell_complete=complete.study_files)
-@click.option("--calibrate", is_flag=True, help="Time a few steps of every model and method first: about 10 s, kept for later.")
+@click.option("--calibrate", is_flag=True, help="Time a few steps of every model and method first: some 10 s each, kept for later.")
 @setting("--trials", type=COUNT, help="Runs of the sweep that is forecast. [default: the study's]")
 @setting(
     "--max-usd",

@@ -87,6 +87,8 @@ def serve(asked: ServeOptions) -> None:
     _check(asked)
     token = _token(asked.host)
     uri = asked.tracking_uri or default_uri(Path.cwd())
+    if asked.tracking_uri is None and not (Path.cwd() / "mlflow.db").exists():  # MLflow would make one
+        raise UsageError(f"no model is deployed in {Path.cwd()}: it has no mlflow.db. `workbench deploy STUDY` there makes it.")
     limits = Limits(asked.max_rows, asked.max_mb, asked.queue, characters=asked.max_characters)
     # SIGTERM ends it as Ctrl-C does, or the server would live on and hold the port.
     signal.signal(signal.SIGTERM, signal.default_int_handler)

@@ -71,11 +71,12 @@ def show_outcome(study: Study, ledger: Ledger, results: Sequence[Result], view: 
     """
     spent = spending(results, view.offer, view.label_usd)
     first = [r for r in results if r.replicate_of is None]  # those of other inputs too: this is the bill
-    runs = len(by_run(first))
+    runs, older = len(by_run(r for r in first if not r.taken_over)), len(by_run(r for r in first if r.taken_over))
     # What was only graded has one id for both, and no new seed.
     again = len(by_run(r for r in results if r.replicate_of is not None and r.recipe_id != r.run_id))
     text = many(runs, "run") + (f" and {again} with new seeds" if again else "")
-    messages.print(f"Spent in all: {dollars(spent.usd)} and {duration(spent.seconds)} for {text}.\n")
+    before = f"; on the bill from before the study was edited: {many(older, 'run')}" if older else ""
+    messages.print(f"Spent in all: {dollars(spent.usd)} and {duration(spent.seconds)} for {text}{before}.\n")
     if outdated := outdated_text(results):
         messages.print(outdated, style="yellow", markup=False)
     timed = kept_calibration()

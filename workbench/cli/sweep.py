@@ -40,7 +40,7 @@ from workbench.front.objectives import View
 from workbench.ledger import Ledger
 from workbench.prices import Prices
 from workbench.quantities import dollars
-from workbench.result import by_run, labels_bought, originals
+from workbench.result import by_run, labels_bought, originals, spent_usd
 from workbench.settings import AUTO, stated
 from workbench.sweep import Needs, RayLauncher, Unwritten, check_data, graded_by, provenance
 from workbench.sweep import sweep as work
@@ -351,7 +351,7 @@ def _worked(setup: Setup, asked: SweepOptions) -> tuple[Outcome, int]:
             provenance.note_start(job, made_with, setup.ledger.results(running=True), how)
             job = replace(job, before=setup.measured.closed())
             outcome, code = workers.supervise(job, sweep_id, launcher, autoscaler=autoscaler)
-    messages.print(f"\nThe sweep ended: {outcome.reason}.")
+    messages.print(f"\nThe sweep ended: {outcome.reason}.{_unspent(setup, outcome)}")
     then = "sweep" if outcome.interrupted else ""
     if asked.confirm_share is None or outcome.interrupted or code:
         show_outcome(setup.study, setup.ledger, outcome.results, setup.view, as_json=asked.as_json, then=then)
@@ -361,6 +361,15 @@ def _worked(setup: Setup, asked: SweepOptions) -> tuple[Outcome, int]:
     _confirm(setup, asked)
     show_outcome(setup.study, setup.ledger, outcome.results, setup.view, as_json=asked.as_json)
     return outcome, code
+
+
+def _unspent(setup: Setup, outcome: Outcome) -> str:
+    """What is left of a budget of dollars where the number of trials has ended the sweep, and how it is spent."""
+    limits, spent = setup.limits, spent_usd(outcome.results, setup.offer, setup.label_usd)
+    if limits.max_usd is None or spent is None or not limits.done(outcome.results) or spent > 0.9 * limits.max_usd:
+        return ""
+    left, more = dollars(limits.max_usd - spent), 2 * (limits.trials or 0)
+    return f" {left} of {dollars(limits.max_usd)} are left: --trials {more} goes on for them."
 
 
 def launcher_of(asked: SweepOptions, setup: Setup, crew: Crew) -> tuple[Launcher, Autoscaler | None]:

@@ -61,4 +61,4 @@ def _new_labels(r: Result, bought: Labels) -> int:
     """Return how many labels a Result bought that were not bought before; 0 where an older form of the study paid for it."""
     before = sum(bought.bought.values())
     bought.add(r)
-    return 0 if "taken_over_from" in r.provenance else sum(bought.bought.values()) - before
+    return 0 if r.taken_over else sum(bought.bought.values()) - before

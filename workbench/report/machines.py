@@ -69,7 +69,7 @@ def machines(results: Iterable[Result]) -> dict[tuple[str, str, str], Machine]:
     """The machines that finished Results were made on, by host, device and offer."""
     found: dict[tuple[str, str, str], Machine] = {}
     for r in results:
-        if r.spent and "taken_over_from" not in r.provenance:
+        if r.spent and not r.taken_over:
             _add(found, r, str(r.provenance.get("host") or ""))
     return found
 

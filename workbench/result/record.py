@@ -144,6 +144,11 @@ class Result:
         """How many GPUs held its model together."""
         return int(self.provenance.get("devices", 1))
 
+    @property
+    def taken_over(self) -> bool:
+        """Whether it was made before the study was edited: it is on the bill of the study as it was."""
+        return "taken_over_from" in self.provenance
+
     @cached_property
     def cold(self) -> Usage:
         """The cold cost of the point, all phases together."""

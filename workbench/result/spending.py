@@ -48,7 +48,7 @@ def spending(results: Iterable[Result], offer: Offer, label_usd: float) -> Spend
     compute = [_spent_usd(r, offer) for r in known if r.spent]
     joules = [r.consumed.energy_j for r in known]
     # An older form of the study has paid for these: they are on its bill.
-    before = labels_bought(r for r in known if _taken_over(r))
+    before = labels_bought(r for r in known if r.taken_over)
     labels = sum(bought - before.get(name, 0) for name, bought in labels_bought(known).items())
     return Spending(
         # One unknown part makes the sum unknown: a budget must not be passed by what nobody
@@ -63,11 +63,6 @@ def spending(results: Iterable[Result], offer: Offer, label_usd: float) -> Spend
 def _spent_usd(r: Result, offer: Offer) -> float | None:
     """US$ of what was really consumed, at the offer if that is its machine, else at the price recorded with it."""
     return prices.usd(r.consumed, offer if same_machine(r, offer) or r.paid is None else r.paid)
-
-
-def _taken_over(r: Result) -> bool:
-    """Whether an older form of the study had paid for it."""
-    return "taken_over_from" in r.provenance
 
 
 def spent_usd(results: Sequence[Result], offer: Offer, label_usd: float) -> float | None:

@@ -24,10 +24,11 @@ class OpenBill:
 
     Attributes:
         settling: Held while the ledger and the meter both know of the same work, so that it counts once.
+        charged: Whether a Result has taken what was on it.
     """
 
     def __init__(self, tenant: Tenant, window: Window | None = None, before: Usage | None = None) -> None:
-        self.settling = threading.Lock()
+        self.settling, self.charged = threading.Lock(), False
         self._tenant = tenant
         self._window = window or tenant.window()
         self._before = before or Usage()
@@ -72,7 +73,7 @@ class OpenBill:
             fresh.close()
             raise
         self._window.close()
-        self._window, self._before, self._phases = fresh, Usage(), {}
+        self._window, self._before, self._phases, self.charged = fresh, Usage(), {}, True
 
     @contextlib.contextmanager
     def rest(self) -> Iterator[None]:

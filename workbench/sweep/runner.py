@@ -30,12 +30,13 @@ import contextlib
 import dataclasses
 import math
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 
+from workbench import prices
 from workbench.errors import EnvironmentFault
 from workbench.ledger import Ledger
 from workbench.quantities import dollars, many
-from workbench.result import by_run
+from workbench.result import Result, by_run
 from workbench.result.outdated import outdated_text
 from workbench.sweep import provenance
 from workbench.sweep.actions import Continue, Done, Release, Switch, Wait
@@ -91,6 +92,12 @@ def _pace(job: Job, work: CurrentWork) -> contextlib.AbstractContextManager[obje
     return Regularly(lambda: job.observer.paced(work.pace()), PACE_SECONDS, name="pace")
 
 
+def _before(results: Sequence[Result]) -> str:
+    """How many runs were made before the study was edited: they count as trials, and are on the bill of the study as it was."""
+    runs = len(by_run(r for r in results if r.taken_over))
+    return f"; on its bill from before it was edited: {many(runs, 'run')}" if runs else ""
+
+
 class Runner:
     """A worker: it does one thing after another, of those that its planner proposes.
 
@@ -116,8 +123,11 @@ class Runner:
         except KeyboardInterrupt:
             done = self._decider.stopped(" at once")
         finally:
+            started = context.bill.consumed()
             context.bill.close()
         results = self._work.results
+        if not context.bill.charged and (usd := prices.usd(started, context.budget.offer)):
+            context.observer.note(f"No run was begun: what the start took ({dollars(usd)}) is on no bill.")
         try:
             if not context.job.joined:
                 context.ledger.note_end(done.reason, interrupted=done.interrupted, what=self._planner.what)
@@ -164,7 +174,7 @@ class Runner:
         if finished:
             known = many(len(by_run(finished)), "run")
             spent = dollars(context.budget.spent(finished).usd)
-            context.observer.note(f"Continuing: {known} in the ledger, {spent} spent so far.")
+            context.observer.note(f"Continuing: {known} in the ledger, {spent} spent so far{_before(finished)}.")
         if outdated := outdated_text(finished):
             context.observer.note(outdated)
         context.observer.doing("Starting MLflow")
