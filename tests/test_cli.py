@@ -238,7 +238,7 @@ def test_a_reader_that_leaves_early_is_no_error(swept, words):
 def test_what_is_left_of_a_budget_is_told_where_the_trials_end_a_sweep(command, study_file):
     _, _, err = command("sweep", study_file, "--trials", "1", "--max-usd", "5")
     assert "1 of 1 trials are done. $" in err
-    assert "of $5 are left: --trials 2 goes on for them." in " ".join(err.split())
+    assert "of $5.00 are left: --trials 2 goes on for them." in " ".join(err.split())
 
 
 def test_why_a_sweep_ended_can_be_told_later(swept, command, monkeypatch):

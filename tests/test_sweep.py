@@ -173,7 +173,7 @@ def test_what_came_before_the_sweep_is_charged_too(bench):
 def test_runs_from_before_an_edit_are_trials_and_on_another_bill(bench):
     finite(bench, "full(learning_rate=1e-3)", "1")
     bench.sweep(Limits(trials=1))
-    finite(bench, "full(learning_rate=1e-3), bitfit(learning_rate=1e-3)", "1")
+    bench.edit("full(learning_rate=1e-3)", "full(learning_rate=1e-3), bitfit(learning_rate=1e-3)")
     results = bench.sweep(Limits(trials=2)).results
     assert "Continuing: 1 run in the ledger, $0.00 spent so far; on its bill from before it was edited: 1 run." in bench.ear.notes
     assert [r.taken_over for r in results] == [True, False]

@@ -33,10 +33,10 @@ SCORES = {
         "US$ per 1,000": "usd_per_1000_predictions",
     },
     "sentiment": {
-        "alarms that are right": "alarm_precision",
-        "delay in texts": "alarm_delay",
+        "right": "alarm_precision",
+        "delay": "alarm_delay",
         "false alarms": "false_alarm_rate",
-        "calibration error": "calibration_error",
+        "calibration": "calibration_error",
         "accuracy": "accuracy",
     },
     "recommend": {
