@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import json
+import os
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -23,8 +24,8 @@ PARTS = 3
 _EACH = ("server", "time", "uptime_seconds", "model_id")
 """What all lines of a log have."""
 
-_TURNS = 5
-"""How often a log is read anew that is put aside meanwhile."""
+_TURNS = 50
+"""How often a log is opened anew that is put aside meanwhile."""
 
 Line = Mapping[str, Any]
 
@@ -184,21 +185,21 @@ def read(file: Path) -> History:
 
 
 def _content(file: Path) -> bytes:
-    """All files of a log, the oldest first. If one is put aside meanwhile they are read again: each line is there once."""
+    """All files of a log, the oldest first. They are opened again if one is put aside meanwhile: each line is there once."""
     for turn in range(_TURNS):
-        with contextlib.suppress(FileNotFoundError):  # put aside a moment ago, and not begun anew yet
-            before = _signature(file)
-            content = b"".join(each.read_bytes() for each in before)
-            if before == _signature(file):
-                return content
-        time.sleep(0.01 * turn)
-    return b"".join(each.read_bytes() for each in (*parts(file), file))
-
-
-def _signature(file: Path) -> dict[Path, tuple[int, int]]:
-    """What tells the files of a log from those that take their names later: of one that is put aside no time changes any more."""
-    found = {each: each.stat() for each in (*parts(file), file)}
-    return {each: (known.st_ino, 0 if each == file else known.st_mtime_ns) for each, known in found.items()}
+        last = turn == _TURNS - 1
+        with contextlib.ExitStack() as stack:
+            try:
+                opened = {each: stack.enter_context(each.open("rb")) for each in (*parts(file), file)}
+                # What is open keeps its number, so no other file has it meanwhile.
+                now = {each: each.stat().st_ino for each in (*parts(file), file)}
+                if last or now == {each: os.fstat(stream.fileno()).st_ino for each, stream in opened.items()}:
+                    return b"".join(stream.read() for stream in opened.values())
+            except FileNotFoundError:  # put aside a moment ago, and not begun anew yet
+                if last:
+                    raise
+        time.sleep(0.001)
+    raise AssertionError("the last turn returns or raises")
 
 
 def parts(file: Path) -> list[Path]:
