@@ -67,12 +67,12 @@ def test_a_disk_that_is_full_keeps_nobody_from_an_answer(tmp_path: Path, caplog:
 
 def test_a_log_that_is_put_aside_while_it_is_read_has_each_line_once(tmp_path: Path) -> None:
     file, enough = tmp_path / "a.jsonl", threading.Event()
-    log = opened(file, most_bytes=40_000)
+    log = opened(file, most_bytes=100_000)
 
     def write() -> None:
         for number in itertools.count():
             answer(log, str(number))
-            if number > 2000 and enough.is_set():
+            if number > 4000 and enough.is_set():
                 return
 
     writer = threading.Thread(target=write)

@@ -24,7 +24,7 @@ PARTS = 3
 _EACH = ("server", "time", "uptime_seconds", "model_id")
 """What all lines of a log have."""
 
-_TURNS = 50
+_TURNS = 200
 """How often a log is opened anew that is put aside meanwhile."""
 
 Line = Mapping[str, Any]
