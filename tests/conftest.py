@@ -6,6 +6,7 @@ import gc
 import os
 import sys
 import textwrap
+from collections.abc import Iterator
 from pathlib import Path
 from unittest import mock
 
@@ -121,6 +122,21 @@ def tiny(tmp_path_factory: pytest.TempPathFactory) -> str:
     from workbench.testing import tiny_model
 
     return tiny_model(tmp_path_factory.mktemp("tiny-model"))
+
+
+@pytest.fixture
+def nothing_at_hand() -> Iterator[None]:
+    """No data are loaded, no files looked at, and no output of what does not learn is kept, as in a new process."""
+    from workbench.data import fingerprints, load
+    from workbench.training import features
+
+    load.cache_clear()
+    fingerprints.look_again()
+    features._kept.clear()
+    features._layouts.clear()
+    yield
+    features._kept.clear()
+    features._layouts.clear()
 
 
 @pytest.fixture

@@ -11,7 +11,7 @@ import pytest
 from safetensors.torch import save_file
 
 from workbench import Recipe, Study, bitfit, full, head, methods, peft, zero_shot
-from workbench.data import fingerprints, load, models
+from workbench.data import models
 from workbench.forecast.forecaster import Forecaster
 from workbench.tasks import classification, question_answering
 from workbench.testing import TinyTask
@@ -23,17 +23,7 @@ from workbench.usage import total
 torch = pytest.importorskip("torch")
 
 CPU = torch.device("cpu")
-
-
-@pytest.fixture(autouse=True)
-def _nothing_at_hand() -> Any:
-    load.cache_clear()
-    fingerprints.look_again()
-    features._kept.clear()
-    features._layouts.clear()
-    yield
-    features._kept.clear()
-    features._layouts.clear()
+pytestmark = pytest.mark.usefixtures("nothing_at_hand")
 
 
 def questions_file(folder: Path) -> str:

@@ -8,7 +8,7 @@ import pytest
 from products import once_each
 
 from workbench import Recipe, Study, bitfit, flops, full, head, methods, peft
-from workbench.data import fingerprints, load, models
+from workbench.data import models
 from workbench.forecast.forecaster import Forecaster
 from workbench.methods import Method
 from workbench.testing import TinyText, tiny_decoder, tiny_model, tiny_seq2seq
@@ -18,6 +18,7 @@ from workbench.training.tuning import Tuning
 torch = pytest.importorskip("torch")
 
 CPU = torch.device("cpu")
+pytestmark = pytest.mark.usefixtures("nothing_at_hand")
 PLACES = ["query", "value", "q_proj", "v_proj"]
 """Of encoders and of decoders."""
 METHODS = {
@@ -30,17 +31,6 @@ FIRST = {"encoder": "encoder.layer.0", "decoder": "layers.0"}
 @pytest.fixture(scope="module")
 def names(tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
     return {"encoder": tiny_model(tmp_path_factory.mktemp("encoder")), "decoder": tiny_decoder(tmp_path_factory.mktemp("decoder"))}
-
-
-@pytest.fixture(autouse=True)
-def _nothing_at_hand() -> Any:
-    load.cache_clear()
-    fingerprints.look_again()
-    features._kept.clear()
-    features._layouts.clear()
-    yield
-    features._kept.clear()
-    features._layouts.clear()
 
 
 def recipe(model: str, method: Method, **more: Any) -> Recipe:

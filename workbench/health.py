@@ -71,7 +71,7 @@ def _device() -> Iterator[Finding]:
         yield Finding("device", "ok", f"{properties.name}, {properties.total_memory / 2**30:.0f} GiB, trains in {precision}")
     else:
         memory = psutil.virtual_memory()
-        wide = " (models of width 512 or more)" if precision == "bfloat16" else ""
+        wide = f" (models of width {training.WIDE} or more)" if precision == "bfloat16" else ""
         free = f"{memory.available / 2**30:.1f} of {memory.total / 2**30:.1f} GiB free"
         yield Finding("device", "note", f"no GPU: trains on {torch.get_num_threads()} CPU threads in {precision}{wide}, {free}")
     yield _barriers()

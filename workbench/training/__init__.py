@@ -48,7 +48,7 @@ if TYPE_CHECKING:
     from workbench.training.exporting import Exported, export
     from workbench.training.grading import questions
     from workbench.training.loop import Checkpoint, asked_model, device, predict, prepare, test, train, tuned_model, warm_up
-    from workbench.training.precision import has_bfloat16
+    from workbench.training.precision import WIDE, has_bfloat16
     from workbench.training.predicting import Grade, Predictions, Predictor, SharedWeights, grade
     from workbench.training.progress import Progress
     from workbench.training.resume_state import ResumeCache, ResumeState
@@ -76,6 +76,7 @@ __all__ = [
     "device",
     "grade",
     "has_bfloat16",
+    "WIDE",
     "embed",
     "export",
     "predict",
@@ -108,6 +109,7 @@ _MODULES = {
     "grade": "predicting",
     "embed": "vectors",
     "has_bfloat16": "precision",
+    "WIDE": "precision",
     "export": "exporting",
     "predict": "loop",
     "prepare": "loop",

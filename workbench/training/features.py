@@ -154,7 +154,8 @@ class Features:
             _kept.move_to_end(keys[number])
             used.append(_kept[keys[number]].usage)
         # Only now, as this run's own pieces are the most recent ones and have to survive.
-        while sum(piece.size for piece in _kept.values()) > most_bytes():
+        bound = most_bytes()
+        while sum(piece.size for piece in _kept.values()) > bound:
             _kept.popitem(last=False)
         return used, done
 

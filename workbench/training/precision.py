@@ -56,17 +56,16 @@ def cast_once(model: torch.nn.Module, where: torch.device, *, bfloat16: bool) ->
     if not bfloat16 or where.type != "cpu" or sharding.count() > 1:
         yield
         return
-    layers = [m for m in model.modules() if type(m) is torch.nn.Linear and not m.weight.requires_grad]
+    plain = (module for module in model.modules() if type(module) is torch.nn.Linear)
+    layers = [layer for layer in plain if not layer.weight.requires_grad and layer.weight.dtype == torch.float32]
     for layer in layers:
-        if layer.weight.dtype == torch.float32:
-            layer.__class__, layer.cast = _CastOnce, layer.weight.detach().bfloat16()
+        layer.__class__, layer.cast = _CastOnce, layer.weight.detach().bfloat16()
     try:
         yield
     finally:
         for layer in layers:
-            if type(layer) is _CastOnce:
-                layer.__class__ = torch.nn.Linear  # type: ignore[assignment]
-                del layer.cast
+            layer.__class__ = torch.nn.Linear
+            del layer.cast
 
 
 def in_bfloat16(recipe: Recipe, where: torch.device, config: Any) -> bool:
