@@ -140,6 +140,20 @@ def test_the_watch_waits_until_what_must_not_be_torn_apart_is_done() -> None:
     assert interruptions.requested
 
 
+def test_with_a_budget_waiting_ends_but_that_for_what_is_to_be_handed_in() -> None:
+    with Interruptions(lambda text: None) as interruptions:
+        interruptions.check()
+        interruptions.explain("the budget of $1.00 is spent")
+        signal.raise_signal(signal.SIGTERM)
+        with interruptions.handing_in():
+            interruptions.check()
+        with pytest.raises(KeyboardInterrupt):
+            interruptions.check()
+        signal.raise_signal(signal.SIGTERM)  # somebody else's
+        with interruptions.handing_in(), pytest.raises(KeyboardInterrupt):
+            interruptions.check()
+
+
 def test_the_watch_survives_a_failed_reading_and_keeps_still_without_a_budget() -> None:
     looks: list[int] = []
 

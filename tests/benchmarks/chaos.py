@@ -253,6 +253,8 @@ def judged(nodes: list[Node], url: str, bounded: bool) -> dict[str, Any]:
         charged = total(r.consumed for r in results if r.offer["platform"] == offer).seconds
         uncounted += max(0.0, work - charged - 0.1 - 4 * SLICE_SECONDS * ended)
         spent, trained = spent + charged, trained + work
+    # Each of the nodes may pass a budget by what cannot be broken off and what is not told yet, and each that died by a beat:
+    # no more with the server away, where each spends its share alone (workbench/sweep/budget.py).
     most = WORK_SECONDS + NODES * (OVERSHOOT_SECONDS + HEARTBEAT_SECONDS) + died * HEARTBEAT_SECONDS
     return {
         "results": len(results),

@@ -14,7 +14,7 @@ from workbench.errors import EnvironmentFault
 from workbench.ledger import leases, trials
 from workbench.ledger.create import RESULT, STUDY
 from workbench.ledger.faults import mapped, shown
-from workbench.ledger.leases import HEARTBEAT_SECONDS, Lease
+from workbench.ledger.leases import HEARTBEAT_SECONDS, Lease, Worker
 from workbench.ledger.patience import Patience
 from workbench.ledger.statements import BEAT, LEASE
 from workbench.ledger.study_attributes import STEPS, NotedStudy, description_of, ended_of, mapping, mlflow_runs_of
@@ -149,6 +149,11 @@ class ReadableLedger(NotedStudy):
             for trial_id, number, state, record in self._rows()
             if state == "RUNNING"
         ]
+
+    @property
+    def at_work(self) -> Mapping[Worker, Result]:
+        """What each worker that held a lease was making when the ledger was read last."""
+        return {Worker.of(record): lease.result for lease, record in self._held}
 
     def _lease_of(self, trial_id: int, number: int, record: Mapping[str, Any]) -> Lease:
         return Lease(trial_id, self._parsed(lambda r: leases.of_lease(r, number), record, number))

@@ -5,6 +5,16 @@ Three gates keep a budget, each for what the one before could not see. A run who
 fit is not started. A run that would overrun, judged by its own speed, is stopped at the checkpoint
 before. And a watch reads the meter four times a second, and stops whatever runs when only the
 reserve is left. A budget is therefore passed by no more than `OVERSHOOT_SECONDS` of work.
+
+Of several workers on one ledger each hears there what the others spend. While the ledger is away it
+hears nothing, and waiting is spending: each takes all that were at work when it heard of them last
+to go on spending at their machines' prices, and ends when that and its own work come to the budget.
+Of what was left when they heard of each other last, R, each of N alike so spends R / N, working or
+waiting, and together they pass the budget by no more than they would with the ledger there. What
+they have made is handed in when it is back, and that wait is on no bill; nor is that of a worker
+that begins while the ledger is away, which knows of no budget yet. Three things this cannot see:
+who joined after the last reading, who has waited for longer than `SEEN_SECONDS` without a lease, and
+a network that swallows what is sent, where a call takes up to half a minute to fail.
 """
 
 from __future__ import annotations
@@ -33,9 +43,9 @@ OVERSHOOT_SECONDS = 2.0
 """By how many seconds of work a budget may be passed.
 
 This is how long an operation that cannot be broken off takes beyond the reserve: one kernel, or
-writing a Result and the state of a checkpoint. A state that takes longer to write, or a ledger that
-has to be tried again and again, passes the budget by that time. Each of several sweeps on one
-ledger may pass it by so much, since each hears of the others' spending once a second."""
+writing a Result and the state of a checkpoint. A state that takes longer to write passes the budget
+by that time. Each of several sweeps on one ledger may pass it by so much, since each hears of the
+others' spending once a second."""
 
 
 class Budget:
