@@ -844,7 +844,9 @@ def test_what_others_spend_while_the_ledger_is_away_is_reckoned(bench, monkeypat
 @pytest.mark.slow
 def test_who_waits_for_the_ledger_ends_with_its_budget_and_hands_in_what_it_has_made(bench, monkeypatch):
     """Another worker was seen, and is between two leases when the ledger goes away."""
-    monkeypatch.setattr(current_work, "SILENT_SECONDS", 0.1)
+    monkeypatch.setattr(current_work, "SILENT_SECONDS", 0.6)
+    monkeypatch.setattr(current_work, "READING_SECONDS", 0.1)
+    monkeypatch.setattr(current_work, "READING_SHARE", 1.0)
     monkeypatch.setattr(job, "AWAY_SECONDS", 30.0)
     loss, results, close, unseen, handing_in = (
         Classes.loss,
@@ -860,15 +862,18 @@ def test_who_waits_for_the_ledger_ends_with_its_budget_and_hands_in_what_it_has_
             ledger = bench.ledger
             other = ledger.lease(bench.study, replace(held.result, run_id="other", recipe_id="other", trial=None, number=None))
             abandon(ledger, other, host="elsewhere")
-            time.sleep(2.5)  # the watch hears of it
+            time.sleep(1.5)  # the watch hears of it
             ledger.release(other)
             seen.append(other)
         return loss(self, *arguments)
 
     def away(self, **named):
-        if gone:
-            raise Away("the server is away", "away")
-        return results(self, **named)
+        def asked():
+            if gone:
+                raise Away("the server is away", "away")
+            return results(self, **named)
+
+        return self.patience.tried(asked)
 
     def closing(self, *arguments):
         try:
@@ -890,7 +895,7 @@ def test_who_waits_for_the_ledger_ends_with_its_budget_and_hands_in_what_it_has_
     ):
         monkeypatch.setattr(owner, name, put)
     outcome = bench.sweep(Limits(max_hours=1.0), sampler=WHOLE)
-    assert "the budget of 1.0 h is spent" in outcome.reason
+    assert "the budget of 1 h 00 min is spent" in outcome.reason
     assert any(note.startswith("What it waited for the ledger (") for note in bench.ear.notes)
     assert "complete" in {r.status for r in outcome.results}, "it has been handed in"
     assert total(r.consumed for r in outcome.results).seconds == pytest.approx(bench.ear.clock), "no wait is on the bill"

@@ -80,7 +80,7 @@ class ReadableLedger(NotedStudy):
         if self._attributes_known is None:
             self._attributes_known = self._noted()
         leased = {lease.number: lease.result for lease, _ in self._held}
-        by_number = self._read | leased if running else self._read
+        by_number = leased | self._read if running else self._read  # what was finished since those were read counts
         return self._as_seen(by_number, self._attributes_known)
 
     def _as_seen(self, by_number: Mapping[int, Result], attributes: Mapping[str, Any]) -> list[Result]:
