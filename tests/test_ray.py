@@ -22,6 +22,7 @@ from workbench.result.recorded_offer import recorded_offer
 from workbench.sweep import launching, ray_launcher, ray_nodes
 from workbench.sweep.ray_launcher import RayLauncher, RemoteWorker
 from workbench.sweep.ray_nodes import Needs
+from workbench.sweep.workers import Supervisor, _Worker
 
 MACHINES = """
 [[offers]]
@@ -170,6 +171,13 @@ def test_there_is_a_place_for_each_gpu_and_for_each_machine_without_and_none_whe
         "own/own012 is left out: a GPU of it has 11.2 GiB, and every run needs more.",
         "thin/thin01 is left out: it has 0.9 GiB, and every run needs more.",
     ]
+    known = {"draws": 1, "seconds": None, "energy_j": None, "phases": {}, "labels": 0, "memory_bytes": 1, "resident_bytes": 0}
+    largest, told = Typical(**known, peak_memory_bytes=9 << 30, gpu="L4"), []
+    of_box = [p for p in RayLauncher("auto", Needs(None, 20 << 30, 2, largest), told.append).places() if "box" in p.name]
+    assert [place.name for place in of_box] == [f"box/box012 GPU {gpu} worker {i}" for gpu in (0, 1) for i in (0, 1)]
+    assert [place.device for place in of_box] == [f"box/box012 GPU {gpu}" for gpu in (0, 0, 1, 1)]
+    assert {place.variables["OMP_NUM_THREADS"] for place in of_box} == {"2"}
+    assert told[2] == "1 worker on each GPU of new/new012: how much memory a run takes is unknown."
     nodes[1]["Alive"] = False
     assert len(launcher.places()) == 4, "not asked for again at once"
     clock[0] += 10
@@ -213,6 +221,15 @@ def test_who_shares_a_gpu_is_known_by_the_one_that_ray_has_chosen(monkeypatch):
 
     assert ended(RemoteWorker(seat("1"), "box/1")) == "box/1 GPU 1"
     assert ended(RemoteWorker(seat(""), "")) == ""
+    supervisor, sent = object.__new__(Supervisor), {}
+    supervisor._send = lambda process, record: sent.update({process.pid: record})
+    devices = [("GPU 0", "GPU 1"), ("GPU 1", "GPU 1"), ("GPU 0", "")]
+    supervisor._workers = [
+        _Worker(i, launching.Place(f"{i}", of_place), SimpleNamespace(pid=i, device=by_ray), waiting=False)
+        for i, (of_place, by_ray) in enumerate(devices)
+    ]
+    supervisor._introduce()
+    assert {pid: record["neighbours"] for pid, record in sent.items()} == {0: [1], 1: [0], 2: []}
 
 
 def test_what_a_worker_is_told_reaches_it_in_order_and_what_it_says_comes_back(tmp_path, monkeypatch):
