@@ -200,6 +200,20 @@ def test_a_hub_data_set_is_read_by_its_splits(monkeypatch):
     assert data.dev[0] == ROWS[30]
 
 
+def test_a_hub_data_set_is_read_without_bars(monkeypatch, capfd):
+    import datasets
+    from datasets.utils import tqdm
+
+    def fetched(name, configuration):
+        return datasets.DatasetDict(train=datasets.Dataset.from_list([*tqdm(ROWS)]))
+
+    datasets.enable_progress_bars()
+    monkeypatch.setattr(hub, "require", lambda *args, **more: None)
+    monkeypatch.setattr(datasets, "load_dataset", fetched)
+    assert load("a/c").train
+    assert capfd.readouterr() == ("", "")
+
+
 def test_a_hub_data_set_that_does_not_load(monkeypatch):
     import datasets
 

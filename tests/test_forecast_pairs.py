@@ -11,7 +11,7 @@ from workbench import Method, Recipe, Study, bitfit, choice, forecast, full, hea
 from workbench.data import hub, model_files, models
 from workbench.data.builtin import MODELS
 from workbench.errors import EnvironmentFault, UsageError
-from workbench.forecast import Plan, check, machine, plan
+from workbench.forecast import Plan, check, find_models, machine, plan
 from workbench.tasks import classification, image_classification
 from workbench.testing import TinyTask
 from workbench.testing.tiny import TinyFormulation, tiny_model
@@ -302,6 +302,14 @@ def test_fewer_tokens_than_embeddings_are_common(tmp_path: Path) -> None:
 def test_segments_that_a_model_has_not_are_refused(tmp_path: Path) -> None:
     problem = told(made(tmp_path, "bert", type_vocab_size=1), full(learning_rate=1e-3), RowTask())
     assert "does not take the inputs of this task: IndexError: row 1 of a table of 1 rows" in problem
+
+
+def test_models_are_looked_for_before_any_data_are_read(monkeypatch: pytest.MonkeyPatch) -> None:
+    task = classification("pytopics", train=32)
+    monkeypatch.setattr(type(task), "splits", lambda self: pytest.fail("the data were read"))
+    for look in (find_models, lambda study: next(plan(study))):
+        with pytest.raises(UsageError, match=r"there is no model folder './none'"):
+            look(Study(Recipe(task=task, model="./none", method=full(learning_rate=1e-3), epochs=1), maximize="accuracy"))
 
 
 def test_of_a_model_out_of_reach_it_is_said_what_is_built_in_for_the_task(monkeypatch: pytest.MonkeyPatch) -> None:

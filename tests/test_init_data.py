@@ -68,6 +68,8 @@ def test_what_grades_the_points_is_told_of_all_forms_or_not_at_all():
     one = classification("pytopics", train=choice(8, 16), max_length=choice(32, 64), dev=40)
     assert by(one) == by(replace(one, train=8)) != {}
     assert by(one)["dev_examples"] == 40
+    assert not by(one)["dev_whole"]
+    assert by(replace(one, dev=100_000))["dev_whole"]
     assert by(replace(one, dev=choice(40, 80))) == {}
     one = replace(one, name="one")
     same = choice(one, replace(one, seed=1, name="again"))

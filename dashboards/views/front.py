@@ -19,7 +19,7 @@ from words import plain
 from workbench import figures
 from workbench.front.points import Points, stopped
 from workbench.quantities import dollars, many
-from workbench.report.answers import Pick, answer, contended_text, cost_text, picks, score_text, ties_text
+from workbench.report.answers import Pick, answer, contended_text, cost_text, held_out_text, picks, score_text, ties_text
 from workbench.report.axes import AXES
 from workbench.report.caveats import doubts
 from workbench.report.tables import budgets_text, front_rows, ladder
@@ -281,7 +281,9 @@ def _interval(points: Points, r: Result) -> str:
     """Write what new seeds say of a point's score."""
     known = points.confirmed.get(r.recipe_id)
     if known is None:
-        return "not confirmed"
+        return "no better than chance" if points.view.by_chance(r) else "not confirmed"
+    if not known.seeds:
+        return f"no seed changes it; on the test split {held_out_text(known)}" if known.test else "no seed changes it"
     ends = "" if known.score.low is None or known.score.high is None else f"{known.score.low:.1f} to {known.score.high:.1f}, "
     return f"{ends}{many(known.seeds, 'new seed')}"
 

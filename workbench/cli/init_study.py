@@ -295,7 +295,8 @@ def _written(seen: Seen) -> Written:
     steps, size = ("1, 2", "") if questions else ("4, 8", f", max_length={length}" if seen.texts else "")
     tokens = "" if questions else tokens
     graded = min(seen.dev, DEV)
-    doubts = few_examples({"graded_examples": graded, "dev_examples": graded if seen.score[0] in seen.per_example else None})
+    known = graded if seen.score[0] in seen.per_example else None
+    doubts = few_examples({"graded_examples": graded, "dev_examples": known, "dev_whole": seen.dev < DEV})
     about = "\n        # ".join(_folded(" ".join((*seen.about, tokens, *doubts))))
     sizes = "\n        # Two numbers of them are tried." if trains[1:] else ""
     machine = "\n        # ".join(_folded(machine))

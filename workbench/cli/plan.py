@@ -93,6 +93,8 @@ def plan(asked: PlanOptions) -> None:
     """
     loaded = load(asked.study)
     offer = offer_of(asked.platform, loaded)
+    with waiting("Looking for the models …"):
+        forecast.find_models(loaded)
     with waiting("Reading the data …") as told:
         for line in check_data(loaded):
             messages.print(line, style="yellow", markup=False)

@@ -81,6 +81,7 @@ def _from_hub(data: str, form: Form) -> dict[str, Source]:
     except ImportError as error:
         raise EnvironmentFault(f"{data!r} is a name on the hub, and `datasets` is not installed. pip install datasets.") from error
     hub.require(name, "dataset", f"data set {data!r}.{did_you_mean(data, form.built_in)}")
+    datasets.disable_progress_bars()  # it has a switch of its own
     with hub.quiet():
         try:
             found = datasets.load_dataset(name, configuration or None)
