@@ -36,7 +36,7 @@ from workbench import prices
 from workbench.errors import EnvironmentFault
 from workbench.ledger import Away, Ledger
 from workbench.quantities import dollars, many
-from workbench.result import by_run
+from workbench.result import Result, by_run
 from workbench.result.outdated import earlier_bill_text, outdated_text
 from workbench.sweep import provenance
 from workbench.sweep.actions import Continue, Done, Release, Switch, Wait
