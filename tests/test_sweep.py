@@ -939,6 +939,13 @@ def test_a_worker_between_two_leases_is_taken_to_be_at_work_for_a_minute(bench, 
         work._due = math.inf  # the ledger is away for the watch
         return work._reckoned(False).seconds
 
+    with bill.settling:  # a lease is on its way into the ledger, which is away
+        monkeypatch.setattr(current_work, "SETTLING_SECONDS", 0.01)
+        work._read_at = now[0]
+        assert work._reckoned(False).seconds == 0.0
+        work._others = [making]
+        now[0] += 10.0
+        assert work._reckoned(False).seconds == 10.0
     there, here = Worker("elsewhere", 1, 1.0), Worker.of(process.this_process())
     assert silent(here) == 10.0, "another one of this process"
     assert silent(there, dead) == 20.0

@@ -7,14 +7,14 @@ before. And a watch reads the meter four times a second, and stops whatever runs
 reserve is left. A budget is therefore passed by no more than `OVERSHOOT_SECONDS` of work.
 
 Of several workers on one ledger each hears there what the others spend. While the ledger is away it
-hears nothing, and waiting is spending: each takes all that were at work when it heard of them last
-to go on spending at their machines' prices, and ends when that and its own work come to the budget.
-Of what was left when they heard of each other last, R, each of N alike so spends R / N, working or
-waiting, and together they pass the budget by no more than they would with the ledger there. What
-they have made is handed in when it is back, and that wait is on no bill; nor is that of a worker
-that begins while the ledger is away, which knows of no budget yet. Three things this cannot see:
-who joined after the last reading, who has waited for longer than `SEEN_SECONDS` without a lease, and
-a network that swallows what is sent, where a call takes up to half a minute to fail.
+hears nothing, and waiting is spending: each takes all that it saw at work in the last minute to go
+on spending at their machines' prices, and ends when that and its own work come to the budget. Of
+what was left when they heard of each other last, R, each of N alike so spends R / N, working or
+waiting, and the bill passes the budget by no more than it would with the ledger there. On no bill,
+and told where it has ended a worker, is what one has waited since its last Result; nor are the wait
+to hand in what it has made, and that of a worker that begins while the ledger is away, which knows
+of no budget yet. Two things this cannot see: workers that have come since the last reading, and a
+network that swallows what is sent, where a call takes up to half a minute to fail.
 """
 
 from __future__ import annotations

@@ -35,6 +35,9 @@ SILENT_SECONDS = 3.0
 estimated.
 """
 
+SETTLING_SECONDS = 1.0
+"""How long the watch waits for what is on its way into the ledger: a write takes milliseconds."""
+
 SEEN_SECONDS = 60.0
 """So long after it held a lease a worker is still taken to be at work while the ledger is away: it may be between two."""
 
@@ -140,11 +143,13 @@ class CurrentWork:
         account, bill = self._context.account, self._context.bill
         before = self.held
         results = self._look() if anew else None
-        # A Result on its way into the ledger is on the meter's bill and in the ledger at once:
-        # counted then, it counts twice.
-        with bill.settling:
+        # A Result on its way into the ledger is on the meter's bill and in the ledger at once: counted then, it counts twice.
+        # One that is on its way for long waits for a ledger that is away, and in what was read last it is not.
+        settled = bill.settling.acquire(timeout=SETTLING_SECONDS)
+        try:
             held, progress = self.held, self.progress
-            if results is not None and held == before:  # else they are of before what we have written since: they are read again
+            # Else they are of before what we have written since: they are read again.
+            if settled and results is not None and held == before:
                 others = [r for r in results if r.number != held]  # what we have consumed is read from the meter
                 account.note(others)
                 self._heard(self._reader, others)
@@ -152,6 +157,9 @@ class CurrentWork:
             spent = account.with_work(bill.consumed(), labels)
             silent = time.monotonic() - self._read_at
             return spent + account.unseen(silent, self._others) if silent > SILENT_SECONDS else spent
+        finally:
+            if settled:
+                bill.settling.release()
 
     def _look(self) -> list[Result] | None:
         began = time.monotonic()
