@@ -12,11 +12,12 @@ import click
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
 from workbench import figures
+from workbench.cgroups import whole_cpus
 from workbench.cli.options import POSITIVE, Whole, gathered
 from workbench.cli.printing import Table, messages, print_json, print_table, print_text, reading, say_next, writing
 from workbench.cli.shared_options import json_option
 from workbench.errors import UsageError
-from workbench.process import command_line, cpus
+from workbench.process import command_line
 from workbench.quantities import many
 from workbench.replay import protocol as protocols
 from workbench.replay import tables as files
@@ -102,7 +103,7 @@ def replay(asked: ReplayOptions) -> None:
     if len(set(names)) < len(names):
         raise UsageError(f"two tables are called alike: {', '.join(names)}. Give each once.")
     with _bar() as moved:
-        record = protocols.replay(read, protocol, processes=asked.jobs or cpus(), progress=moved)
+        record = protocols.replay(read, protocol, processes=asked.jobs or whole_cpus(), progress=moved)
     if asked.html:
         with writing(asked.html):
             figures.write_html(figures.regret(record), asked.html)
