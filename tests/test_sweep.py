@@ -175,7 +175,8 @@ def test_runs_from_before_an_edit_are_trials_and_on_another_bill(bench):
     bench.sweep(Limits(trials=1))
     bench.edit("full(learning_rate=1e-3)", "full(learning_rate=1e-3), bitfit(learning_rate=1e-3)")
     results = bench.sweep(Limits(trials=2)).results
-    assert "Continuing: 1 run in the ledger, $0.00 spent so far; on its bill from before it was edited: 1 run." in bench.ear.notes
+    told = "Continuing: 1 run in the ledger, $0.00 spent so far; on the bill from before the study was edited: 1 run."
+    assert told in bench.ear.notes
     assert [r.taken_over for r in results] == [True, False]
 
 

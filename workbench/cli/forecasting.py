@@ -36,6 +36,9 @@ CALIBRATION = calibration.FILE
 UNBOUNDED_RUNS = 100
 """How many runs are forecast of a sweep that nothing bounds."""
 
+_BEGINS_MORE = "a sweep leaves most of its runs early, and so may begin more"
+"""What a number of runs that a budget pays for has to be read with."""
+
 _BUSY_SHARE = 0.25
 """The share of the CPUs in use from which a machine is busy. With one CPU of two in use by others,
 a run on both can take many times as long.
@@ -75,13 +78,14 @@ def expectation(taken: CostForecast | None, runs: int, offer: Offer, *, more: bo
     return f"{count} {verb} forecast to take {banded(taken.seconds, duration, basis=False)} and {usd}{where}, {basis_of(taken)}."
 
 
-def budget_text(taken: CostForecast | None, runs: int, bounds: Sequence[BudgetUse]) -> str:
+def budget_text(taken: CostForecast | None, runs: int, bounds: Sequence[BudgetUse], *, leaves: bool = True) -> str:
     """Say that a budget ends a sweep before so many runs; empty where none does, or that is unknown.
 
     Args:
         taken: What so many runs take.
         runs: The number of runs.
         bounds: The budgets of the sweep, and what is spent of each.
+        leaves: Whether runs may be left before their end.
     """
     if taken is None:
         return ""
@@ -100,7 +104,7 @@ def budget_text(taken: CostForecast | None, runs: int, bounds: Sequence[BudgetUs
     count = share * runs
     left = f"What is left of {bound.words(bound.most)}" if bound.spent else f"The budget of {bound.words(bound.most)}"
     buys = f"about {count:.0f} of them" if count >= 1.5 else "about one of them" if count >= 0.75 else "less than one of them"
-    return f"{left} is spent sooner: it pays for {buys}, run whole."
+    return f"{left} is spent sooner: it pays for {buys}{f', run whole; {_BEGINS_MORE}' if leaves else ''}."
 
 
 def basis_of(taken: CostForecast) -> str:
@@ -163,7 +167,7 @@ class Bought:
         about = f"{trials.value:,.0f}"
         return (
             f"{so_far} buys about {about} {more}run{'' if about == '1' else 's'} ({trials.low:,.0f} to {trials.high:,.0f}; "
-            f"{', '.join(filter(None, (trials.basis, trials.note)))}{labels})."
+            f"{', '.join(filter(None, (trials.basis, trials.note)))}{labels}), run whole; {_BEGINS_MORE}."
         )
 
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import socket
 import sys
 from collections.abc import Callable
 from dataclasses import dataclass, replace
@@ -15,7 +14,7 @@ import click
 from workbench import forecast, search
 from workbench.cli import complete, workers
 from workbench.cli.confirm import SEEDS, confirm_front
-from workbench.cli.crew import Crew, Workers, runs_to_come
+from workbench.cli.crew import Crew, Workers, launcher_of, runs_to_come
 from workbench.cli.forecasting import UNBOUNDED_RUNS, budget_text, expectation, forecaster_of, most_runs, warn_if_busy
 from workbench.cli.notebook import end_notebook
 from workbench.cli.options import COUNT, POSITIVE, SHARE, Whole, gathered, placed, setting
@@ -42,14 +41,14 @@ from workbench.prices import Prices
 from workbench.quantities import dollars
 from workbench.result import by_run, labels_bought, originals, spent_usd
 from workbench.settings import AUTO, stated
-from workbench.sweep import Needs, RayLauncher, Unwritten, check_data, graded_by, provenance
+from workbench.sweep import Unwritten, check_data, graded_by, provenance
 from workbench.sweep import sweep as work
 
 if TYPE_CHECKING:
     from workbench.ledger import Patience
     from workbench.prices import Offer
     from workbench.study import Study
-    from workbench.sweep import Autoscaler, Launcher, Limits, Outcome
+    from workbench.sweep import Limits, Outcome
 
 F = TypeVar("F", bound=Callable[..., Any])
 
@@ -266,6 +265,7 @@ def _set_up(asked: SweepOptions, offer: Offer, label_usd: float) -> tuple[Setup,
 
 def check_study(study: Study) -> None:
     """Say what looks wrong, and raise UsageError where a sweep would fail."""
+    forecast.find_models(study)
     for line in check_data(study):  # first, as in `plan`
         messages.print(line, style="yellow", markup=False)
     forecast.check(study)
@@ -370,31 +370,6 @@ def _unspent(setup: Setup, outcome: Outcome) -> str:
         return ""
     left, more = dollars(limits.max_usd - spent), 2 * (limits.trials or 0)
     return f" {left} of {dollars(limits.max_usd)} are left: --trials {more} goes on for them."
-
-
-def launcher_of(asked: SweepOptions, setup: Setup, crew: Crew) -> tuple[Launcher, Autoscaler | None]:
-    """What starts the workers that were asked for, and what says how many there are to be on each GPU; None where that is settled.
-
-    Raises:
-        EnvironmentFault: There is no cluster at the address.
-        UsageError: The ledger is a file, and machines of the cluster could not reach it.
-    """
-    assert setup.forecaster is not None
-    if asked.ray is None:
-        local = crew.launcher()
-        return local, crew.autoscaler(local) if crew.grows else None
-    if asked.together > 1:
-        raise UsageError("--devices, or the devices= of a study, is for the GPUs of one machine; --ray has each worker use one.")
-    needs = Needs.of(forecast.typical(setup.forecaster))
-    launcher = RayLauncher(asked.ray, needs, lambda text: messages.print(text, style="yellow", markup=False))
-    others = sorted(launcher.hosts() - {socket.gethostname()})
-    if others and url_of(asked).startswith("sqlite"):
-        launcher.close()
-        raise UsageError(
-            f"the ledger is a file, and {others[0]} is another machine. Name one that all of them reach: "
-            "--storage postgresql+psycopg2://user@host/name."
-        )
-    return launcher, None
 
 
 def _print_head(question: str, view: View, dimensions: int) -> None:

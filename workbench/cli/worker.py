@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING
 import click
 
 from workbench.cli import workers
-from workbench.cli.crew import Crew
+from workbench.cli.crew import Crew, launcher_of
 from workbench.cli.forecasting import forecaster_of
 from workbench.cli.notebook import MLFLOW_PATIENCE_SECONDS, end_notebook
 from workbench.cli.options import gathered
@@ -23,7 +23,7 @@ from workbench.cli.printing import messages, waiting
 from workbench.cli.progress import Progress
 from workbench.cli.setup import prices_of, url_of
 from workbench.cli.spending import ask
-from workbench.cli.sweep import SweepOptions, check_study, launcher_of, opened, sweep_options
+from workbench.cli.sweep import SweepOptions, check_study, opened, sweep_options
 from workbench.cli.workers import Reporting, tell
 from workbench.errors import EnvironmentFault
 from workbench.ledger import AWAY_SECONDS, Ledger, Patience

@@ -30,14 +30,14 @@ import contextlib
 import dataclasses
 import math
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 
 from workbench import prices
 from workbench.errors import EnvironmentFault
 from workbench.ledger import Ledger
 from workbench.quantities import dollars, many
-from workbench.result import Result, by_run
-from workbench.result.outdated import outdated_text
+from workbench.result import by_run
+from workbench.result.outdated import earlier_bill_text, outdated_text
 from workbench.sweep import provenance
 from workbench.sweep.actions import Continue, Done, Release, Switch, Wait
 from workbench.sweep.budget import watch
@@ -90,12 +90,6 @@ def _pace(job: Job, work: CurrentWork) -> contextlib.AbstractContextManager[obje
     if not job.joined:
         return contextlib.nullcontext()
     return Regularly(lambda: job.observer.paced(work.pace()), PACE_SECONDS, name="pace")
-
-
-def _before(results: Sequence[Result]) -> str:
-    """How many runs were made before the study was edited: they count as trials, and are on the bill of the study as it was."""
-    runs = len(by_run(r for r in results if r.taken_over))
-    return f"; on its bill from before it was edited: {many(runs, 'run')}" if runs else ""
 
 
 class Runner:
@@ -174,7 +168,7 @@ class Runner:
         if finished:
             known = many(len(by_run(finished)), "run")
             spent = dollars(context.budget.spent(finished).usd)
-            context.observer.note(f"Continuing: {known} in the ledger, {spent} spent so far{_before(finished)}.")
+            context.observer.note(f"Continuing: {known} in the ledger, {spent} spent so far{earlier_bill_text(finished)}.")
         if outdated := outdated_text(finished):
             context.observer.note(outdated)
         context.observer.doing("Starting MLflow")
