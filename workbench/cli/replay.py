@@ -169,9 +169,9 @@ def _show_cells(table: dict[str, Any], workers: int, rows: list[dict[str, Any]],
     shown = Table(title=title)
     shown.add_column("method")
     for name in ("area", *(f"at {share:.0%}" for share in _SHOWN), "reached 95 %", "cost", "of budget", "time", "ratio"):
-        shown.add_column(name, justify="right")
+        shown.add_column(name, justify="right", spare={"time": 4, "of budget": 3, "cost": 1}.get(name, 0))
     for name in (f"than {protocol['against']}", "p"):
-        shown.add_column(name)
+        shown.add_column(name, spare=2 if name == "p" else 0)
     for row in rows:
         regrets = [f"{row['regret'][protocol['shares'].index(share)]:.3f}" for share in _SHOWN]
         to_95, versus = row["cost_to_95"], row["versus"]
