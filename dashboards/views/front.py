@@ -86,7 +86,7 @@ def _answers(c: Context, hide: bool) -> None:
     )
     with top:
         _answer(c, points, asked)
-    drawing, panel = st.columns([67, 33], gap="medium")
+    drawing, panel = st.columns([63, 37], gap="medium")
     chosen = _chosen(points)
     with drawing:
         _figure(c, points, hide, chosen, asked)
@@ -182,7 +182,9 @@ _CONFIG = {"displaylogo": False, "modeBarButtonsToRemove": ["select2d", "lasso2d
 def _drawn(key: tuple[Any, ...], hide: bool, _points: Points) -> Any:
     """Return the figure without what the sliders add: it is the same until the ledger or the prices change."""
     drawn = figures.front(_points, hidden=stopped(_points) if hide else ())
-    return drawn.update_layout(width=None, height=None, legend={"orientation": "h", "y": 1.08, "x": 0}, margin={"t": 40, "r": 40})
+    # The label of a point on top of the figure reaches a few pixels above its axis: the legend stands clear of it.
+    legend = {"orientation": "h", "x": 0, "y": 1.07, "yanchor": "bottom"}
+    return drawn.update_layout(width=None, height=None, legend=legend, margin={"t": 85, "r": 40})
 
 
 def _clicked() -> None:

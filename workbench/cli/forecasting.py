@@ -10,7 +10,7 @@ from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Any
 
-from workbench import process
+from workbench import cgroups
 from workbench.cli.printing import messages
 from workbench.cli.studies import ledger_url
 from workbench.errors import EnvironmentFault, UsageError
@@ -200,7 +200,7 @@ def warn_if_busy() -> bool:
     The load average covers the last minute, in which another sweep may have ended. Where it is high, the processors are
     looked at for half a second.
     """
-    cpus = process.cpus()
+    cpus = cgroups.cpus_held()
     load = os.getloadavg()[0] if hasattr(os, "getloadavg") else 0.0
     # The load alone still counts a sweep that has just
     # ended: the machine was then called busy for a minute.

@@ -75,8 +75,8 @@ def require(name: str, kind: str, what: str, revision: str | None = None) -> Non
         raise UsageError(f"there is no {what} Nor does the hub have {name!r}{f' at {revision!r}' if revision else ''}.") from error
     except Exception as error:  # a failure of the network, by whatever name, or nothing in the cache
         raise EnvironmentFault(
-            f"there is no {what} It is no path here either, and the hub cannot be reached from this machine "
-            f"({type(error).__name__}). Check the name, connect to the network, or give the path of a local copy."
+            f"the hub cannot be reached from this machine ({type(error).__name__}), and here there is no {what} Check the name, "
+            "connect to the network, or give the path of a local copy."
         ) from error
 
 

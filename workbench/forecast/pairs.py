@@ -20,6 +20,7 @@ from workbench.methods import Method
 from workbench.space import Choice, Value, dimensions, is_number, resolve
 from workbench.study import Recipe, Study, also, sequences
 from workbench.tasks.base import EACH, Task
+from workbench.tasks.tables import LabelledTask
 
 
 @dataclass(frozen=True)
@@ -151,10 +152,14 @@ def _with_what_is_at_hand(text: str, task: Any, model: str) -> str:
         return text
     # The first task stands for the others: this is a hint, not the plan.
     first = _longest_form(options(task)[0])
+    if isinstance(first, LabelledTask) and not first.labels:
+        # Any labels do: to find those of the data takes half a minute.
+        first = dataclasses.replace(first, labels=(("a", "a"), ("b", "b")))
     able = []
-    for built_in in MODELS:
+    for built_in, of in MODELS.items():
         with contextlib.suppress(UsageError, EnvironmentFault):
-            first.formulation(models.kind(built_in))
+            # To look into a GGUF file a folder is made of it; all that are read are of language models.
+            first.formulation("decoder" if of.is_gguf and of.place else models.kind(built_in))
             able.append(built_in)
     module = type(first).__module__
     what = module.rpartition(".")[2] if module.startswith("workbench.tasks.") else type(first).__name__
