@@ -134,7 +134,7 @@ def launcher_of(asked: SweepOptions, setup: Setup, crew: Crew) -> tuple[Launcher
         return local, crew.autoscaler(local) if crew.grows else None
     if asked.together > 1:
         raise UsageError("--devices, or the devices= of a study, is for the GPUs of one machine; --ray has each worker use one.")
-    needs = Needs.of(forecast.typical(setup.forecaster))
+    needs = Needs.of(forecast.typical(setup.forecaster), crew.count)
     launcher = RayLauncher(asked.ray, needs, lambda text: messages.print(text, style="yellow", markup=False))
     others = sorted(launcher.hosts() - {socket.gethostname()})
     if others and ledger_url(asked.storage).startswith("sqlite"):

@@ -36,7 +36,7 @@ from workbench.errors import UsageError
 from workbench.front.budgets import budget_uses
 from workbench.front.members import pareto_front
 from workbench.front.objectives import View
-from workbench.ledger import Ledger
+from workbench.ledger import OPENING_SECONDS, Away, Ledger, Patience
 from workbench.prices import Prices
 from workbench.quantities import dollars
 from workbench.result import by_run, labels_bought, originals, spent_usd
@@ -45,7 +45,6 @@ from workbench.sweep import Unwritten, check_data, graded_by, provenance
 from workbench.sweep import sweep as work
 
 if TYPE_CHECKING:
-    from workbench.ledger import Patience
     from workbench.prices import Offer
     from workbench.study import Study
     from workbench.sweep import Limits, Outcome
@@ -66,7 +65,7 @@ class SweepOptions(TrainingOptions):
             confirmed.
         confirm_seeds: New seeds then.
         stop_below: Least growth that the next US$ is expected to buy; None is no bound.
-        workers: Processes that work at once; `auto`: as many as the machine's devices are worth.
+        workers: Processes that work at once; `auto`: as many as the machine's devices are worth. With `ray`: on each GPU.
         devices: GPUs that hold a run together, or `auto`; None: what the study says.
         ray: The address of a cluster of Ray's that they work on; None: they work on this machine.
         log_samples: Examples that are put on record with each checkpoint.
@@ -109,10 +108,10 @@ class SweepOptions(TrainingOptions):
         """Raise UsageError where the sampler cannot search this space, or cannot end as it is told
         to.
         """
-        if self.workers != 1 and self.ray is not None:
+        if self.workers == AUTO and self.ray is not None:
             raise UsageError(
-                f"--workers {self.workers} is for the devices of one machine, and --ray has one worker for each device of its "
-                "cluster, whose use it does not measure. Leave one of them out."
+                "--workers auto is for the devices of one machine: how idle those of --ray's cluster are is not measured. "
+                "Name a number, which is how many are to share each GPU, or leave it out for one."
             )
         with placed("sampler"):
             search.check_sampler(self.sampler, self.loaded)
@@ -150,7 +149,8 @@ def sweep_options(command: F) -> F:
             show_default=True,
             metavar="N|auto",
             help="Processes that work at once on this machine: each has one of its GPUs, or a share of its CPUs. auto: as many as "
-            "its CPUs are enough for; on a GPU one, and more while it is measured to be idle and they gain.",
+            "its CPUs are enough for; on a GPU one, and more while it is measured to be idle and they gain. With --ray: how many "
+            "share each GPU whose memory is forecast to hold their runs.",
         ),
         click.option(
             "--ray",
@@ -231,7 +231,13 @@ def opened(
     asked.check(offer, label_usd)
     measured = Measured.of(asked.loaded, offer, asked.together)
     first()
-    ledger = Ledger.open(asked.loaded, url_of(asked), patience)
+    patience = patience or Patience(OPENING_SECONDS)
+    try:
+        with patience.hurried():
+            ledger = Ledger.open(asked.loaded, url_of(asked), patience)
+    except Away:
+        with measured.unbilled():  # what is left of a budget is not known yet
+            ledger = Ledger.open(asked.loaded, url_of(asked), patience)
     whole = asked.limits()
     limits = whole if asked.confirm_share is None else whole.keeping(asked.confirm_share)
     return Setup(asked, offer, label_usd, measured, ledger, limits)

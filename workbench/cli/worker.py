@@ -60,8 +60,9 @@ def worker(asked: WorkerOptions) -> None:
 
     Machines that name one ledger (--storage) work on one sweep: budgets and labels are counted once, by the limits of whoever came
     first, and nothing is made twice. Each bills its own offer: --platform, or its line in the table [machines] of workbench.toml;
-    --platform metadata asks its cloud. With --states one goes on with what another has left. It ends with the sweep; Ctrl-C, or a
-    SIGTERM, ends this machine's work alone, and what it was making is left for the others.
+    --platform metadata asks its cloud, which is also asked whether it is about to take the machine away. With --states one goes on
+    with what another has left. It ends with the sweep; Ctrl-C, a SIGTERM, or its cloud's notice ends this machine's work alone, and
+    what it was making is left for the others.
     """
     if asked.supervised:
         _supervised(asked)

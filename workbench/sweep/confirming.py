@@ -25,7 +25,7 @@ from workbench.search import MAX_INTERRUPTIONS
 from workbench.space import Space, Value
 from workbench.study import Recipe, Study
 from workbench.sweep.account import Account
-from workbench.sweep.actions import Answer, Claim, Done, Proposal
+from workbench.sweep.actions import Answer, Claim, Done, Proposal, done_for
 from workbench.sweep.current_work import CurrentWork
 from workbench.sweep.grading import Grading
 from workbench.sweep.job import Context, Job
@@ -234,9 +234,9 @@ class ConfirmationPlanner:
         self._room = Room.of(context.provenance)
         self._tried: set[str] = set()  # graded, or not to be graded here: each is proposed once
 
-    def over(self, results: Sequence[Result]) -> str:
-        """Which budget is spent, in words."""
-        return self._context.account.exhausted()
+    def over(self, results: Sequence[Result]) -> Done | None:
+        """The end where a budget is spent."""
+        return done_for(self._context.account.exhausted())
 
     def next(self, results: Sequence[Result], current: str | None = None) -> Answer:
         """The first run of the plan that is missing, is not being made, and fits the budget."""
