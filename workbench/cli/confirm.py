@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, NoReturn
 
 import click
 
+from workbench import prices
 from workbench.cli.forecasting import budget_text, forecaster_of, warn_if_busy
 from workbench.cli.notebook import end_notebook
 from workbench.cli.options import Whole, gathered
@@ -223,8 +224,10 @@ def _tell(planned: _Plan, setup: Setup) -> Estimate | None:
     if likely is None or (usd := likely.cost("usd_compute")) is None:
         messages.print(f"{to_do}: how long they take is unknown.")
         return None
-    spent = setup.budget.spent(results)
-    taken = f"{banded(likely.seconds, duration, basis=False)} and {banded(usd, dollars, basis=False)}"
+    spent, started = setup.budget.spent(results), setup.measured.window.read()  # the start is on the bill, and is over
+    usd += Estimate.exact(prices.usd(started, view.offer) or 0.0)
+    seconds = likely.seconds + Estimate.exact(started.seconds)
+    taken = f"{banded(seconds, duration, basis=False)} and {banded(usd, dollars, basis=False)}"
     messages.print(
         f"{to_do}: forecast to take {taken}, by what the same runs took with the first seed. "
         f"The study has spent {duration(spent.seconds)} and {dollars(spent.usd)} so far."
