@@ -124,6 +124,15 @@ def tiny(tmp_path_factory: pytest.TempPathFactory) -> str:
     return tiny_model(tmp_path_factory.mktemp("tiny-model"))
 
 
+@pytest.fixture(scope="session")
+def models(tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
+    """Names of tiny models of every kind."""
+    from served import MODELS
+
+    folder = tmp_path_factory.mktemp("models")
+    return {kind: write(folder / kind) for kind, write in MODELS.items()} | {"counts": "counts"}
+
+
 @pytest.fixture
 def nothing_at_hand() -> Iterator[None]:
     """No data are loaded, no files looked at, and no output of what does not learn is kept, as in a new process."""
