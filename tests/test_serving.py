@@ -9,6 +9,7 @@ from types import SimpleNamespace
 from typing import Any
 from unittest import mock
 
+import numpy as np
 import pytest
 import torch
 from served import (
@@ -22,6 +23,7 @@ from served import (
     digits,
     documents,
     in_turn,
+    items,
     made,
     replies,
     rows,
@@ -29,8 +31,9 @@ from served import (
     tags,
 )
 
-from workbench import Recipe, logistic, methods
+from workbench import Recipe, logistic, methods, zero_shot
 from workbench.cli.trust import fetched
+from workbench.data import media, sounds
 from workbench.errors import DataError, EnvironmentFault, Refused, UsageError
 from workbench.result import Result
 from workbench.serving import app, bundle, loading, registry, requirements
@@ -39,7 +42,7 @@ from workbench.serving.loading import Deployed, sharing
 from workbench.serving.regrading import regrade
 from workbench.study import load
 from workbench.tasks import classification, request
-from workbench.testing import TinyTask, tiny_model
+from workbench.testing import TinyTask, tiny_decoder, tiny_model
 
 
 @pytest.mark.parametrize("metric", ["typos_accuracy", "capitals_macro_f1", "worst_group_accuracy"])
@@ -337,6 +340,63 @@ def test_a_file_that_is_sent_is_looked_at_before_it_is_unpacked(tmp_path: Path) 
     ):
         with pytest.raises(DataError, match=said):
             task.example({"image": sent})
+
+
+def test_a_recommender_needs_no_data_any_more(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    task = items(tmp_path)
+    names = [*task.texts]
+    expected, portable = task.log_shares(names), task.portable()
+    monkeypatch.setattr(type(task), "splits", lambda self: pytest.fail("the data are read"))
+    assert portable.log_shares(names).tolist() == expected.tolist()
+    assert len({*expected.tolist()}) > 1
+
+
+def test_a_row_that_is_longer_than_the_model_takes_is_refused_alone_and_among_others(
+    tmp_path: Path, models: dict[str, str]
+) -> None:
+    import pandas as pd
+    from mlflow.exceptions import MlflowException
+
+    recipe = Recipe(task=replies(tmp_path), model=models["decoder"], method=zero_shot(), epochs=0)
+    bundle.write(tmp_path / "b", recipe, None, None, {})
+    served, short, long = (Deployed(tmp_path / "b"), *([{"role": "user", "content": "w4 " * n}] for n in (3, 900)))
+    assert len(served.predict(pd.DataFrame({"messages": [short, short]}))) == 2
+    with pytest.raises(MlflowException, match="none of 1 prompts is short enough"):
+        served.predict(pd.DataFrame({"messages": [long]}))
+    with pytest.raises(MlflowException, match=r"row 1: is longer than this model takes\. Send a shorter one"):
+        served.predict(pd.DataFrame({"messages": [short, long]}))
+    assert served.predictions([{"messages": short}, {"messages": long}])[1] == ""  # as it is graded
+
+
+def test_a_conversation_that_a_chat_template_refuses_is_refused(tmp_path: Path) -> None:
+    from transformers import AutoTokenizer
+
+    words = AutoTokenizer.from_pretrained(tiny_decoder(tmp_path / "m"))
+    words.chat_template = "{% if messages[0]['role'] == 'system' %}{{ raise_exception('No system here') }}{% endif %}"
+    words.chat_template += "{% for m in messages %}{{ m['content'] }}</s>{% endfor %}"
+    words.save_pretrained(tmp_path / "m")
+    recipe = Recipe(task=replies(tmp_path), model=str(tmp_path / "m"), method=zero_shot(), epochs=0)
+    bundle.write(tmp_path / "b", recipe, None, None, {})
+    turns = [{"role": role, "content": "w4"} for role in ("system", "user")]
+    with pytest.raises(UsageError, match=r"takes no conversation of these turns: system, user \(No system here\)"):
+        Deployed(tmp_path / "b").answers([{"messages": turns}])
+
+
+@pytest.mark.parametrize("rate", [1, 999, 384_001, 2**31 - 1])
+def test_a_sound_whose_head_states_a_rate_that_none_has_is_refused_before_it_is_read(rate: int, tmp_path: Path) -> None:
+    content = bytearray(sounds.wav(np.zeros(300), 16000))
+    content[24:28] = rate.to_bytes(4, "little")
+    with pytest.raises(DataError, match=f"a sound of {rate:,} samples a second cannot be heard"):
+        media.check_sent("sound", bytes(content))
+    with pytest.raises(DataError, match="cannot be heard"):
+        media.read("sound", "", {"bytes": bytes(content)})
+
+
+@pytest.mark.parametrize("rate", [8000, 16000, 22050, 44100])
+def test_the_beginning_of_a_sound_is_what_it_is_in_all_of_it(rate: int) -> None:
+    samples = np.random.default_rng(0).normal(size=30_000).astype(np.float32)
+    whole = sounds.resampled(samples, rate, 16000)
+    assert np.array_equal(sounds.resampled(samples, rate, 16000, 4000), whole[:4000])
 
 
 @pytest.mark.parametrize("kind", ["classes by an adapter", "next words", "yes or no"])
