@@ -63,7 +63,7 @@ def wav(samples: np.ndarray, rate: int) -> bytes:
 def resampled(samples: np.ndarray, rate: int, wanted: int, most: int | None = None) -> np.ndarray:
     """The same sound at the wanted number of samples per second, by a polyphase filter; at most `most` samples of it."""
     if rate == wanted:
-        return samples[:most]
+        return samples if most is None else samples[:most]
     from scipy.signal import resample_poly
 
     if most is not None:  # what lies further behind than the filter is wide changes nothing of these
