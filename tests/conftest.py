@@ -66,15 +66,16 @@ def pytest_xdist_make_scheduler(config, log):
 
 
 LONGEST = (
+    "test_compiling.py",
     "test_ray.py",
     "test_sweep.py",
     "test_types.py",
     "test_kills.py",
     "test_postgresql.py",
     "test_chaos.py",
-    "test_compiling.py",
     "test_sharding.py",
     "test_task_continual.py",
+    "test_serving_kinds.py",
     "test_serving_commands.py",
     "test_confirm.py",
     "test_autoscaling.py",
