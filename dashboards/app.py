@@ -46,7 +46,9 @@ stroke-width="3"/><path d="M12 9l6 7-6 7-6-7z" fill="#0072B2"/></svg>"""
 st.set_page_config(page_title="workbench", page_icon=ICON, layout="wide")
 # A figure in large print is read, not cut: where its column is narrow it takes a second line.
 st.html(
-    "<style>[data-testid=stMainBlockContainer] {padding-top: 3rem; padding-bottom: 3rem}"
+    "<style>[data-testid=stMainBlockContainer] {padding: 3rem 2.5rem}"
+    "[data-testid=stMarkdownContainer] :is(td, th) {font-size: 0.9rem; padding: 0.3rem 0.5rem}"
+    "[data-testid=stMarkdownContainer] :is(td, th):first-child {white-space: nowrap}"
     "[data-testid=stMetricValue], [data-testid=stMetricValue] * {font-size: 1.7rem; white-space: normal}</style>"
 )
 pages = {

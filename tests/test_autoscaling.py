@@ -167,12 +167,12 @@ def test_there_are_never_more_than_the_most():
     ],
 )
 def test_processors_are_dealt_out_to_as_many_workers_as_they_memory_and_work_suffice_for(monkeypatch, cpus, runs, known, workers):
-    monkeypatch.setattr(autoscaling, "cpus", lambda: cpus)
+    monkeypatch.setattr(autoscaling, "whole_cpus", lambda: cpus)
     assert on_processors(typical(**known), runs) == workers
 
 
 def test_a_gpu_has_no_more_workers_than_there_are_cpus_for(monkeypatch):
-    monkeypatch.setattr(autoscaling, "cpus", lambda: 6)
+    monkeypatch.setattr(autoscaling, "whole_cpus", lambda: 6)
     assert [most_on(gpus) for gpus in (1, 2, 3, 8)] == [4, 3, 2, 1]
 
 
@@ -185,7 +185,7 @@ def test_what_fits_a_gpu_is_by_the_forecast_of_the_largest_run():
 
 
 def test_the_meter_is_read_through_nvml_and_places_are_added(monkeypatch):
-    monkeypatch.setattr(autoscaling, "cpus", lambda: 8)
+    monkeypatch.setattr(autoscaling, "whole_cpus", lambda: 8)
     clock = ManualClock()
     gpus = [FakeGpu(utilisation=31), FakeGpu(utilisation=95)]
     with FakeNvml(gpus, clock=clock).installed():
@@ -294,7 +294,7 @@ def test_workers_come_and_go_by_what_is_measured_and_the_ledger_says_so(study_fi
     for name, value in (("STRETCH_SECONDS", 0.5), ("STRETCH_STEPS", 8), ("WARM_STEPS", 1), ("FAMILY_SECONDS", 0.2)):
         monkeypatch.setattr(device_sharing, name, value)
     monkeypatch.setattr(autoscaling, "LOOK_SECONDS", 0.1)
-    monkeypatch.setattr(autoscaling, "cpus", lambda: 8)
+    monkeypatch.setattr(autoscaling, "whole_cpus", lambda: 8)
     bench = Bench(study_file, tmp_path)
     bench.meter = FakeMeter()
     bench.ear, bench.notebook = Ear(bench.meter), Quiet()
@@ -347,7 +347,7 @@ def test_a_worker_heeds_its_supervisor():
 
 def crew(monkeypatch, workers, gpus, devices=1, **setup):
     monkeypatch.setattr("workbench.cli.crew.visible", lambda: gpus)
-    monkeypatch.setattr(autoscaling, "cpus", lambda: 4)
+    monkeypatch.setattr(autoscaling, "whole_cpus", lambda: 4)
     monkeypatch.setattr("workbench.cli.crew.forecast.typical", lambda forecaster: typical())
     monkeypatch.setattr("workbench.cli.crew.runs_to_come", lambda setup: 12)
     return Crew(workers, devices, SimpleNamespace(forecaster=object(), **setup))

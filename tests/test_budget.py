@@ -1,19 +1,25 @@
 """Budgets: what is spent, what would overrun, what is unknown, and the watch that stops before a bound."""
 
+import importlib
 import signal
 import threading
 import time
 from decimal import Decimal
+from types import SimpleNamespace
+from typing import Any
 
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from workbench.cli.setup import Measured
+from workbench.ledger import Away
 from workbench.prices import Offer
 from workbench.result import Cause, Result, Spending, spending
 from workbench.sweep.budget import RESERVE_SECONDS, Budget, watch
 from workbench.sweep.interruptions import Interruptions
 from workbench.sweep.limits import Limits
+from workbench.testing import FakeMeter
 from workbench.usage import Usage
 
 HOUR = Offer("p", "m", "", 0, "", "owned", Decimal("3.6"), "here", "2026-01-01")  # a tenth of a cent a second
@@ -140,6 +146,20 @@ def test_the_watch_waits_until_what_must_not_be_torn_apart_is_done() -> None:
     assert interruptions.requested
 
 
+def test_with_a_budget_waiting_ends_but_that_for_what_is_to_be_handed_in() -> None:
+    with Interruptions(lambda text: None) as interruptions:
+        interruptions.check()
+        interruptions.explain("the budget of $1.00 is spent")
+        signal.raise_signal(signal.SIGTERM)
+        with interruptions.handing_in():
+            interruptions.check()
+        with pytest.raises(KeyboardInterrupt):
+            interruptions.check()
+        signal.raise_signal(signal.SIGTERM)  # somebody else's
+        with interruptions.handing_in(), pytest.raises(KeyboardInterrupt):
+            interruptions.check()
+
+
 def test_the_watch_survives_a_failed_reading_and_keeps_still_without_a_budget() -> None:
     looks: list[int] = []
 
@@ -155,3 +175,24 @@ def test_the_watch_survives_a_failed_reading_and_keeps_still_without_a_budget() 
             time.sleep(0.01)
         assert threading.active_count() == threads + 1
     assert threading.active_count() == threads
+
+
+def test_a_start_that_waits_for_the_ledger_is_not_charged_for_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    command: Any = importlib.import_module("workbench.cli.sweep")  # whose name in its package is the command's
+    meter, tries = FakeMeter(), list[int]()
+    holder = meter.hold()
+    measured = Measured(meter, holder, holder.window())
+
+    def opening(*words: object) -> str:
+        tries.append(1)
+        if len(tries) == 1:
+            raise Away("the server is starting", "starting")
+        meter.clock.advance(100.0)
+        return "the ledger"
+
+    monkeypatch.setattr(Measured, "of", lambda *words: measured)
+    monkeypatch.setattr(command.Ledger, "open", opening)
+    known = {"check": lambda *words: None, "loaded": None, "together": 1, "storage": None, "limits": Limits, "confirm_share": None}
+    setup = command.opened(SimpleNamespace(**known), HOUR, 0.0, lambda: meter.clock.advance(2.0))
+    meter.clock.advance(1.0)
+    assert (setup.ledger, setup.measured.closed().seconds) == ("the ledger", 3.0)

@@ -26,7 +26,7 @@ from workbench.objectives import Classes
 from workbench.prices import Prices
 from workbench.result import Cause, Result, by_run, originals, spending
 from workbench.study import load
-from workbench.sweep import Account, Budget, Limits, confirm, disturbance, expected, left, longest, nothing_fits, replicates
+from workbench.sweep import Account, Budget, Limits, asked, confirm, disturbance, expected, left, longest, nothing_fits, replicates
 from workbench.testing import FakeMeter, TinyTask
 from workbench.usage import Usage, total
 
@@ -138,7 +138,7 @@ def test_what_no_seed_changes_is_graded_once_where_nothing_else_is_on_the_front(
     assert reads == []
     code, out, err = command("confirm", "tiny.py", "--json")
     assert code == 0, err
-    assert "1 member of the front that no seed changes to grade on the test split." in err
+    assert "1 member of the front that no seed changes is graded once on the test split." in err
     assert (
         "The confirmation ended: 1 model that no seed changes was graded once on the test split; new seeds have no effect on it.\n"
         in err
@@ -158,6 +158,23 @@ def test_what_no_seed_changes_is_graded_once_where_nothing_else_is_on_the_front(
     code, _, err = command("confirm", "tiny.py")
     assert (code, "Nothing to do: the front is confirmed" in err) == (0, True)
     assert len(reads) == 1
+
+
+def test_what_is_no_better_than_chance_is_left_out_where_something_is(desk):
+    finite(desk, "zero_shot(), full(learning_rate=5e-3)", "8").edit("import Recipe", "import zero_shot, Recipe")
+    desk.edit('minimize="usd"', 'minimize=("usd", "labels")').edit("train=32", "train=256")  # enough to learn from
+    results = desk.sweep(Limits()).results
+    asked_at = min(m.scores["accuracy"] for m in desk.members)
+    desk.ledger.note_grading({"constant_score": asked_at})
+    better = {m.recipe_id for m in desk.members if m.scores["accuracy"] > asked_at}
+    assert better
+    assert better < {m.recipe_id for m in desk.members}
+    plan = replicates(load(desk.file), results, desk.view, 2)
+    assert {each.member.recipe_id for each in plan} == better
+    assert asked(results, desk.view) == []
+    reason = desk.confirm(seeds=1).reason
+    assert reason == "every member of the front has been run with 1 new seed"
+    assert {r.replicate_of for r in new(desk.ledger.results())} == better
 
 
 @pytest.mark.slow
@@ -398,6 +415,8 @@ def test_the_command(command, tmp_path, tiny):
     assert (code, "is spent" in err) == (1, True)
     code, out, err = command("confirm", "tiny.py", "--seeds", "2", "--json")
     assert code == 0, err
+    foretold = r"with new seeds: forecast to take .* and \$.*, by what the same runs took with the first seed"
+    assert re.search(foretold + r"\. The study has spent .* and \$[0-9.]+ so far\.", err), err
     record = json.loads(out)
     lines = [line for line in err.splitlines() if line.startswith("    ") and "on the test split" in line]
     assert lines

@@ -276,3 +276,19 @@ def test_another_name_for_this_machine_is_refused(served: str) -> None:
             return line.recv(64).decode().split()[1]
 
     assert (status(where.netloc), status("evil.example")) == ("101", "403")
+
+
+def test_the_label_of_a_point_leaves_the_legend_free_and_its_card_is_not_broken(served: str, browser) -> None:
+    page = Watched(browser, "light", width=1280)
+    page.open(served)
+    legend = page.page.locator("[data-testid=stPlotlyChart] .legend").first.bounding_box()
+    boxes = [each.bounding_box() for each in page.page.locator("[data-testid=stPlotlyChart] .annotation").all()]
+    assert boxes
+    assert all(box["y"] >= legend["y"] + legend["height"] for box in boxes)
+    rows = {
+        row.locator("td").first.inner_text(): row.bounding_box()["height"]
+        for row in page.page.locator("[data-testid=stMarkdownContainer] tbody tr").all()
+    }
+    assert rows["compute (C)"] == rows["labels (D)"] == rows["C + D"]
+    assert page.faults == []
+    page.context.close()

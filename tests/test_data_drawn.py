@@ -41,6 +41,15 @@ def test_weights_are_drawn_the_same_each_time_and_by_no_seed_of_others(tmp_path:
         drawn.folder("ast")
 
 
+@pytest.mark.parametrize("architecture", drawn.SHAPES)
+def test_a_model_is_drawn_without_a_word(
+    architecture: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv("WORKBENCH_CACHE", str(tmp_path))
+    drawn.folder(architecture)
+    assert capfd.readouterr() == ("", "")
+
+
 def test_kinds_and_fingerprints_of_drawn_models() -> None:
     names = [name for name in MODELS if name.endswith("-scratch")]
     assert {name: models.kind(name) for name in names} == {

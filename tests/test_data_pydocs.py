@@ -7,9 +7,10 @@ import sys
 
 import pytest
 
-from workbench.data import docstrings, pydocs
+from workbench.data import docstrings, licences, pydocs
 from workbench.data.docstrings import Documented, Entry
 from workbench.data.duplicates import shingles, words
+from workbench.data.forms import BUILT_IN
 from workbench.errors import EnvironmentFault
 
 SMALL = ("networkx",)
@@ -163,6 +164,16 @@ def test_a_cache_that_cannot_be_written_says_what_to_do(tmp_path, monkeypatch):
     monkeypatch.setattr(pydocs, "build", lambda packages: {})
     with pytest.raises(EnvironmentFault, match="WORKBENCH_CACHE"):
         pydocs.load()
+
+
+def test_built_in_data_tell_what_they_are_made_of_under_which_licences():
+    told = licences.of_data("pydocs")
+    for module in pydocs.versions():
+        licence = licences.of_package(pydocs.PACKAGES[module])
+        assert licence != "unknown"
+        assert f"{pydocs.PACKAGES[module]} ({licence})" in told
+    assert all("unknown" not in licences.of_data(name) for name in BUILT_IN)
+    assert licences.of_data("my.csv") == licences.of_package("no-such-package") == "unknown"
 
 
 def test_no_package_at_all_says_what_to_install(monkeypatch):

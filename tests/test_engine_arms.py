@@ -49,7 +49,9 @@ def job(arms: Any, folder: Path, method: Any) -> Any:
 
 
 @pytest.mark.slow
-def test_all_arms_give_the_same_writer(arms: Any, tmp_path: Path) -> None:
+def test_all_arms_give_the_same_writer(arms: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("ENGINE_OUT", str(tmp_path / "trainer"))
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", f"sqlite:///{tmp_path}/mlflow.db")
     data = tmp_path / "questions.jsonl"
     said = [{"prompt": f"say {i} " + "es " * (i % 7 * 3), "completion": f"it is {'ab'[i % 2]}"} for i in range(120)]
     data.write_text("".join(json.dumps(each) + "\n" for each in said))
@@ -61,8 +63,9 @@ def test_all_arms_give_the_same_writer(arms: Any, tmp_path: Path) -> None:
     made = arms.Job("tiny", "generation", recipe, {name: p.detach().clone() for name, p in start.parameters.items()})
     with Meter() as meter:
         run = arms.arms_of(made, meter)
-        loss = {name: run[name]().loss for name in run if name.startswith("ours") and "bfloat16" not in name}
+        loss = {name: run[name]().loss for name in run if name.startswith(("ours", "TRL")) and "bfloat16" not in name}
     others = arms.own_loop(made, records=False)
+    assert "TRL" in loss
     assert loss == pytest.approx(dict.fromkeys(loss, others.loss), abs=1e-5)
     assert arms.own_loop(made, grouped=True, records=False).tokens > 0
 

@@ -8,7 +8,7 @@ from pathlib import Path
 PACKAGE = Path(__file__).parents[1] / "workbench"
 
 FLOORS = {
-    **dict.fromkeys(("errors", "space", "settings", "usage", "estimate", "pareto", "process"), 0),
+    **dict.fromkeys(("errors", "space", "settings", "usage", "estimate", "pareto", "process", "cgroups"), 0),
     **dict.fromkeys(("prices", "carbon", "flops", "meter", "data", "quantities"), 1),
     "objectives": 2,
     "formulations": 3,
@@ -66,7 +66,7 @@ HOUSES = {
     "pytrec_eval": {"tasks"},
     "rich": {"cli"},
     "click": {"cli"},
-    "psutil": {"meter", "forecast", "health", "process"},
+    "psutil": {"meter", "process", "cgroups"},
 }
 """Rooms that may import a dependency."""
 

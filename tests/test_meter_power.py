@@ -1,10 +1,13 @@
 """Processor energy and limits, from system files written for the test."""
 
+import os
+
 import pytest
 
+from workbench.cgroups import available_bytes, cpus_held, memory_bytes, threads_within_quota
 from workbench.meter import Meter
 from workbench.meter.cpu_energy import Rapl, estimated_joules, shared_joules
-from workbench.meter.host import CpuTime, cpu_model, cpus_held, memory_held
+from workbench.meter.host import CpuTime, cpu_model
 from workbench.meter.processors import AVERAGE, WATTS, cpu_power
 from workbench.testing import ManualClock
 
@@ -176,10 +179,48 @@ def test_the_cgroup_limits_the_cpus_we_hold(tmp_path, cgroup, files, limit):
 
 
 def test_the_cgroup_limits_memory(tmp_path):
-    free = memory_held(tmp_path)
+    free = memory_bytes(tmp_path)
     write(tmp_path, "proc/self/cgroup", "4:memory:/a")
     write(tmp_path, "sys/fs/cgroup/memory/a/memory.limit_in_bytes", 1 << 20)
-    assert memory_held(tmp_path) == 1 << 20 < free
+    assert memory_bytes(tmp_path) == 1 << 20 < free
+
+
+@pytest.mark.parametrize(
+    ("cgroup", "files", "left"),
+    [
+        ("0::/a", {"a/memory.max": "max", "a/memory.current": "5"}, None),
+        ("0::/a/b", {"a/memory.max": "1000", "a/memory.current": "900", "a/memory.stat": "anon 7\ninactive_file 300"}, 400),
+        ("0::/hidden", {"memory.max": "1000", "memory.current": "2000"}, 0),
+        (
+            "4:memory:/a",
+            {
+                "memory/a/memory.limit_in_bytes": 1000,
+                "memory/a/memory.usage_in_bytes": 600,
+                "memory/a/memory.stat": "inactive_file 1\ntotal_inactive_file 200",
+            },
+            600,
+        ),
+    ],
+)
+def test_memory_that_is_left_is_the_cgroups_and_files_that_can_be_dropped_count_as_free(tmp_path, cgroup, files, left):
+    write(tmp_path, "proc/self/cgroup", cgroup)
+    for name, value in files.items():
+        write(tmp_path, f"sys/fs/cgroup/{name}", value)
+    found = available_bytes(tmp_path)
+    assert found == left if left is not None else found > 1 << 20
+
+
+@pytest.mark.parametrize(
+    ("quota", "said", "threads"), [("50000 100000", None, "1"), ("max 100000", None, None), ("50000 100000", "7", "7")]
+)
+def test_a_quota_bounds_the_threads_unless_the_user_has_said_how_many(tmp_path, monkeypatch, quota, said, threads):
+    write(tmp_path, "proc/self/cgroup", "0::/")
+    write(tmp_path, "sys/fs/cgroup/cpu.max", quota)
+    monkeypatch.setenv("OMP_NUM_THREADS", said or "")
+    if not said:
+        monkeypatch.delenv("OMP_NUM_THREADS")
+    threads_within_quota(tmp_path)
+    assert os.environ.get("OMP_NUM_THREADS") == threads
 
 
 def test_the_processor_has_a_name(tmp_path):

@@ -5,6 +5,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from gradients import packed_and_padded
 
 from workbench import Recipe, full, peft
 from workbench.objectives import packing
@@ -114,20 +115,9 @@ def of_lengths(folder: Path) -> Path:
 def test_a_step_has_the_gradient_of_padded_rows_and_counts_no_padding(tmp_path: Path, method: Any, monkeypatch: Any) -> None:
     task = classification(str(of_lengths(tmp_path)), train=24, dev=8, test=4, max_length=32)
     recipe = Recipe(task=task, model=tiny_model(tmp_path / "model"), method=method, batch_size=16, epochs=1)
-    gradients: dict[bool, list[Any]] = {}
-    for packed in (True, False):
-        tuning = Tuning(recipe, CPU, None)
-        assert tuning.packs
-        if not packed:
-            tuning.layers = None
-        tuning.model.eval()  # dropout draws other numbers where there are fewer tokens
-        rows = tuning.formulation.encode(task.splits().train, tuning.processor)
-        _, padded = tuning.gradient(rows, np.arange(16))
-        assert (padded == int(rows.lengths[:16].sum())) is packed
-        gradients[packed] = [p.grad for p in tuning.parameters.values() if p.grad is not None]
-    assert len(gradients[True]) == len(gradients[False]) > 0
-    for one, other in zip(gradients[True], gradients[False], strict=True):
-        assert float((one - other).norm()) <= 1e-5 * float(other.norm()) + 1e-7
+    packed, padded = packed_and_padded(recipe, 16)
+    for name, gradient in packed.items():
+        assert float((gradient - padded[name]).norm()) <= 1e-5 * float(padded[name].norm()) + 1e-7
     monkeypatch.delitem(PACKED_TOKENS, "cpu")  # as on a device where rows are never packed
     assert not Tuning(recipe, CPU, None).packs
 
@@ -137,16 +127,8 @@ def test_weights_in_bfloat16_are_tried_as_they_are_multiplied(tmp_path: Path) ->
     task = classification(str(of_lengths(tmp_path)), train=24, dev=8, test=4, max_length=32)
     lora = peft("lora", learning_rate=1e-2, r=4, target_modules="all-linear")
     recipe = Recipe(task=task, model=tiny_model(tmp_path / "model", width=64), method=lora, weights="bfloat16", epochs=1)
-    gradients = []
-    for packed in (True, False):
-        tuning = Tuning(recipe, CPU, None)
-        assert tuning.packs
-        tuning.layers = tuning.layers if packed else None
-        tuning.model.eval()
-        rows = tuning.formulation.encode(task.splits().train, tuning.processor)
-        tuning.gradient(rows, np.arange(16))
-        gradients.append(torch.cat([p.grad.flatten() for p in tuning.parameters.values() if p.grad is not None]))
-    assert float((gradients[0] - gradients[1]).norm()) <= packing.TOLERANCE[True] * float(gradients[1].norm())
+    packed, padded = (torch.cat([each.flatten() for each in found.values()]) for found in packed_and_padded(recipe, 16))
+    assert float((packed - padded).norm()) <= packing.TOLERANCE[True] * float(padded.norm())
 
 
 def test_a_model_that_fails_its_trial_has_its_rows_padded(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

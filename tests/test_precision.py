@@ -5,6 +5,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from gradients import packed_and_padded
 from products import once_each
 
 from workbench import Recipe, full, health, peft
@@ -108,18 +109,9 @@ def test_a_run_in_bfloat16_goes_on_bit_for_bit(tmp_path: Path) -> None:
 
 def test_rows_of_a_bfloat16_run_are_packed_like_any_others(tmp_path: Path) -> None:
     made = recipe(tiny_model(tmp_path / "model", width=64), precision="bfloat16")
-    gradients = []
-    for packs in (True, False):
-        of = Tuning(made, CPU, None)
-        assert of.packs
-        of.layers = of.layers if packs else None
-        of.model.eval()
-        rows = of.formulation.encode(made.task.splits().train, of.processor)
-        assert len({*rows.lengths.tolist()}) > 1
-        of.gradient(rows, np.arange(8))
-        gradients.append({name: p.grad for name, p in of.parameters.items() if p.grad is not None})
-    for name, value in gradients[0].items():
-        assert float((value - gradients[1][name]).norm()) <= 0.03 * float(gradients[1][name].norm()) + 1e-6
+    packed, padded = packed_and_padded(made, 8)
+    for name, gradient in packed.items():
+        assert float((gradient - padded[name]).norm()) <= 0.03 * float(padded[name].norm()) + 1e-6
 
 
 def test_the_built_in_language_model_is_wide_enough_and_encoders_are_not() -> None:

@@ -6,6 +6,7 @@ import re
 import signal
 import socket
 import time
+from types import SimpleNamespace
 
 import pytest
 import ray_cluster
@@ -18,8 +19,10 @@ from workbench.ledger import Ledger, default_url
 from workbench.ledger.leases import lives
 from workbench.result import spending
 from workbench.result.recorded_offer import recorded_offer
-from workbench.sweep import launching, ray_launcher
-from workbench.sweep.ray_launcher import Needs, RayLauncher
+from workbench.sweep import launching, ray_launcher, ray_nodes
+from workbench.sweep.ray_launcher import RayLauncher, RemoteWorker
+from workbench.sweep.ray_nodes import Needs
+from workbench.sweep.workers import Supervisor, _Worker
 
 MACHINES = """
 [[offers]]
@@ -62,19 +65,24 @@ def _lives(record):
     return bool(lives(record))
 
 
+def of(record):
+    return record["result"]["offer"]["platform"]
+
+
 def offers(records):
-    return {record["result"]["offer"]["platform"] for record in records}
+    return {of(record) for record in records}
 
 
 @pytest.mark.slow
 def test_a_sweep_on_a_cluster_outlives_a_node_and_its_workers_end_with_its_driver_each_at_its_own_offer(tmp_path, tiny):
     place = Place(tmp_path, tiny, train=1024, epochs=8)
     (tmp_path / "workbench.toml").write_text(MACHINES)
-    words = ("--trials", "100", "--yes", "--states", f"file://{tmp_path / 'shared'}", "--ray")
-    gpu, cpu = {"num_gpus": 1, "labels": {"offer": "large"}}, {"labels": {"offer": "small"}}
+    words = ("--trials", "100", "--yes", "--states", f"file://{tmp_path / 'shared'}", "--workers", "2", "--ray")
+    gpu, cpu = {"num_cpus": 2, "num_gpus": 1, "labels": {"offer": "large"}}, {"labels": {"offer": "small"}}
     with ray_cluster.cluster(gpu, cpu) as cluster:
         driver = place.start(*words, cluster.address, before=ray_cluster.join_on_the_loopback)
-        until(lambda: offers(leases(place)) == {"large", "small"}, driver, place)
+        # An L4 has memory for both.
+        until(lambda: sorted(of(record) for record in leases(place)) == ["large", "large", "small"], driver, place)
         cluster.remove_node(cluster.nodes[1], allow_graceful=False)
         for record in leases(place):
             if record["result"]["offer"]["platform"] == "small":
@@ -163,6 +171,13 @@ def test_there_is_a_place_for_each_gpu_and_for_each_machine_without_and_none_whe
         "own/own012 is left out: a GPU of it has 11.2 GiB, and every run needs more.",
         "thin/thin01 is left out: it has 0.9 GiB, and every run needs more.",
     ]
+    known = {"draws": 1, "seconds": None, "energy_j": None, "phases": {}, "labels": 0, "memory_bytes": 1, "resident_bytes": 0}
+    largest, told = Typical(**known, peak_memory_bytes=9 << 30, gpu="L4"), []
+    of_box = [p for p in RayLauncher("auto", Needs(None, 20 << 30, 2, largest), told.append).places() if "box" in p.name]
+    assert [place.name for place in of_box] == [f"box/box012 GPU {gpu} worker {i}" for gpu in (0, 1) for i in (0, 1)]
+    assert [place.device for place in of_box] == [f"box/box012 GPU {gpu}" for gpu in (0, 0, 1, 1)]
+    assert {place.variables["OMP_NUM_THREADS"] for place in of_box} == {"2"}
+    assert told[2] == "1 worker on each GPU of new/new012: how much memory a run takes is unknown."
     nodes[1]["Alive"] = False
     assert len(launcher.places()) == 4, "not asked for again at once"
     clock[0] += 10
@@ -172,9 +187,49 @@ def test_there_is_a_place_for_each_gpu_and_for_each_machine_without_and_none_whe
 def test_what_runs_need_is_what_the_smallest_needs():
     known = {"draws": 1, "seconds": None, "energy_j": None, "phases": {}, "labels": 0, "peak_memory_bytes": 9e9, "memory_bytes": 1}
     on_processors = Typical(**known, resident_bytes=1 << 20, gpu=None, least_memory_bytes=3 << 20)
-    assert Needs.of(on_processors) == Needs(3 << 20, 2 << 20)
-    assert Needs.of(Typical(**known, resident_bytes=0, gpu="L4", least_memory_bytes=3 << 20)) == Needs(None, 3 << 20)
+    assert Needs.of(on_processors) == Needs(3 << 20, 2 << 20, largest=on_processors)
+    on_gpu = Typical(**known, resident_bytes=0, gpu="L4", least_memory_bytes=3 << 20)
+    assert Needs.of(on_gpu, 2) == Needs(None, 3 << 20, 2, on_gpu)
     assert Needs.of(Typical(**known, resident_bytes=0, gpu=None)) == Needs()
+
+
+def test_as_many_share_a_gpu_as_were_asked_for_and_its_memory_and_processors_are_enough_for():
+    known = {"draws": 1, "seconds": None, "energy_j": None, "phases": {}, "labels": 0, "memory_bytes": 1, "resident_bytes": 0}
+    needs = Needs.of(Typical(**known, peak_memory_bytes=9 << 30, gpu="L4", least_memory_bytes=3 << 20), 3)
+    assert needs.sharing(48 << 30, 8) == (3, "")
+    assert needs.sharing(24 << 30, 8) == (2, "3 would take 29.1 GiB of its 24.0 GiB")
+    assert needs.sharing(12 << 30, 8) == (1, "3 would take 29.1 GiB of its 12.0 GiB")
+    assert needs.sharing(48 << 30, 2) == (2, "3 would have less than a processor each")
+    assert needs.sharing(None, 8) == (1, "how much memory a run takes is unknown")
+    assert Needs().sharing(48 << 30, 8) == (1, "")
+    assert sum(ray_launcher._part(7) for _ in range(7)) <= 1.0
+
+
+def test_who_shares_a_gpu_is_known_by_the_one_that_ray_has_chosen(monkeypatch):
+    """Places are dealt out by us, GPUs by Ray: of two places of one GPU one may come to another after a restart."""
+    ray = pytest.importorskip("ray")
+    monkeypatch.setattr(ray, "get", lambda answer: answer)
+
+    def seat(gpu):
+        said = iter([([], None)] * 3 + [([], 0)])
+        names = {"about": lambda: (7, gpu), "hear": lambda: next(said), "tell": None}
+        return SimpleNamespace(**{name: SimpleNamespace(remote=call) for name, call in names.items()})
+
+    def ended(worker):
+        list(worker.stdout)
+        return worker.device
+
+    assert ended(RemoteWorker(seat("1"), "box/1")) == "box/1 GPU 1"
+    assert ended(RemoteWorker(seat(""), "")) == ""
+    supervisor, sent = object.__new__(Supervisor), {}
+    supervisor._send = lambda process, record: sent.update({process.pid: record})
+    devices = [("GPU 0", "GPU 1"), ("GPU 1", "GPU 1"), ("GPU 0", "")]
+    supervisor._workers = [
+        _Worker(i, launching.Place(f"{i}", of_place), SimpleNamespace(pid=i, device=by_ray), waiting=False)
+        for i, (of_place, by_ray) in enumerate(devices)
+    ]
+    supervisor._introduce()
+    assert {pid: record["neighbours"] for pid, record in sent.items()} == {0: [1], 1: [0], 2: []}
 
 
 def test_what_a_worker_is_told_reaches_it_in_order_and_what_it_says_comes_back(tmp_path, monkeypatch):
@@ -199,7 +254,7 @@ def test_a_machine_without_the_studys_folder_says_so(tmp_path):
     assert seat.hear() == ([], 4)
     seat.tell(0, "x")
     seat.send_signal(signal.SIGINT)
-    assert seat.pid() is None
+    assert seat.about()[0] is None
 
 
 @pytest.mark.parametrize(
@@ -220,7 +275,7 @@ def test_a_nodes_label_goes_before_the_flag(words, kept):
 )
 def test_a_label_names_an_offer_as_far_as_rays_labels_can(offer, label):
     labels = pytest.importorskip("ray._private.label_utils")
-    assert labels.parse_node_labels_string(f"{ray_launcher.OFFER_LABEL}={label}"), "Ray takes it"
-    assert ray_launcher.offer_of(label) == offer
+    assert labels.parse_node_labels_string(f"{ray_nodes.OFFER_LABEL}={label}"), "Ray takes it"
+    assert ray_nodes.offer_of(label) == offer
     instance = next(o for o in prices.load() if "_" in o.instance)
-    assert ray_launcher.offer_of(instance.name.replace(":", "_")) == instance.name
+    assert ray_nodes.offer_of(instance.name.replace(":", "_")) == instance.name

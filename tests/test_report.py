@@ -295,6 +295,13 @@ def test_where_no_error_is_known_few_examples_are_told_without_a_figure() -> Non
     assert few_examples({"dev_examples": 120, "graded_examples": 40}) == []
 
 
+@pytest.mark.parametrize("known", [{"dev_examples": 48}, {"graded_examples": 48}])
+def test_what_more_dev_examples_take_is_told(known: dict[str, int]) -> None:
+    assert few_examples(known | {"dev_whole": False})[0].endswith("more dev examples tell: raise dev= of the task.")
+    assert few_examples(known | {"dev_whole": True})[0].endswith("and the data have no more for dev=: label some.")
+    assert few_examples(known)[0].endswith("more dev examples tell.")
+
+
 def test_labels_read_within_the_first_epoch_are_told_of_how_many() -> None:
     def told(labels: int, count: float) -> str:
         of = point("x", 1.0, 1, labels=labels, settings={})

@@ -11,12 +11,12 @@ from hypothesis import given
 from hypothesis import strategies as st
 from test_report import point, view
 
-from workbench.front.confirmed import confirmations, confirmed_front, corrected_points, unrepeatable
+from workbench.front.confirmed import confirmations, confirmed_front, corrected_points, unrepeatable, worth_confirming
 from workbench.front.hypervolume import hypervolume
-from workbench.front.intervals import Interval, estimates, holm, p_value, seed_variances, ties
+from workbench.front.intervals import Interval, estimates, holm, p_value, seed_variances, share, ties
 from workbench.front.members import pareto_front
 from workbench.front.points import Points
-from workbench.report.answers import answer
+from workbench.report.answers import answer, held_out_text
 from workbench.report.records import front_record, runs_record
 from workbench.result import Result
 
@@ -217,6 +217,35 @@ def test_a_budget_and_a_target_are_answered_by_confirmed_scores() -> None:
     results = [*FRONT, *seeds(MIDDLE, 55.0, 56.0), *seeds(CHEAP, 50.0, 50.5)]
     assert "f1 55.5" in answer(Points.of(results, view()), budget_usd=0.04)
     assert "f1 64.0 (not confirmed)" in answer(Points.of(results, view()), target=60.0)
+
+
+def test_members_no_better_than_chance_are_not_worth_new_seeds() -> None:
+    at = replace(view(), grading={"constant_score": 50.0})
+    assert worth_confirming(FRONT, at) == [MIDDLE, BEST]
+    assert worth_confirming([CHEAP], at) == [CHEAP]  # there is no other
+    assert worth_confirming(FRONT, view()) == FRONT
+
+
+def test_what_no_seed_changes_has_an_interval_over_the_test_examples() -> None:
+    asked = replace(BEST, recipe={**BEST.recipe, "epochs": 0})
+    graded = replace(again(asked, None, 0), status="complete", test_scores={asked.recipe_id: {"f1": 60.0}})
+    known = confirmations([CHEAP, asked, graded], replace(view(), grading={"test_examples": 200}))[asked.recipe_id]
+    assert (known.seeds, known.examples, known.test) == (0, 200, share(60.0, 200))
+    assert held_out_text(known) == "60.0 (53.1 to 66.5 over 200 examples)"
+    assert held_out_text(known, brief=True) == "60.0 (53.1…66.5)"
+    plain = confirmations([CHEAP, asked, graded], view())[asked.recipe_id]
+    assert (plain.examples, plain.test) == (0, Interval(60.0))
+    text = answer(Points.of([CHEAP, asked, graded], replace(view(), grading={"test_examples": 200})))
+    assert "f1 64.0, 60.0 (53.1 to 66.5 over 200 examples) on the test split for" in text
+
+
+@given(st.floats(0, 100), st.integers(1, 10_000))
+def test_an_interval_over_examples_holds_the_score_and_is_a_share(score: float, examples: int) -> None:
+    found = share(score, examples)
+    assert found.low is not None
+    assert found.high is not None
+    assert -1e-9 <= found.low <= score + 1e-9
+    assert score - 1e-9 <= found.high <= 100 + 1e-9
 
 
 def test_seeds_that_failed_are_told() -> None:

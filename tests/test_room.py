@@ -130,7 +130,14 @@ def test_a_sweep_ends_on_the_small_machine_and_goes_on_on_the_large_one(sampler,
     assert len({r.trial for r in outcome.results if r.method == "full"}) == 1
 
 
-def test_the_end_says_what_did_not_fit_and_that_a_larger_machine_may_go_on(study_file, tmp_path, monkeypatch):
+@pytest.mark.parametrize(
+    ("sampler", "reason"),
+    [
+        ("front", "every configuration of the space has been run; 2 runs ran out of this machine's memory"),
+        (WHOLE, "2 of 2 trials are done"),
+    ],
+)
+def test_the_end_says_what_did_not_fit_and_that_a_larger_machine_may_go_on(study_file, tmp_path, monkeypatch, sampler, reason):
     bench = Bench(study_file, tmp_path)
     finite(bench, "full(learning_rate=1e-3), bitfit(learning_rate=1e-3)", "1")
 
@@ -138,8 +145,8 @@ def test_the_end_says_what_did_not_fit_and_that_a_larger_machine_may_go_on(study
         raise Infeasible("out_of_memory", "24 GiB")
 
     monkeypatch.setattr(training, "train", short_of_memory)
-    outcome = bench.sweep()
-    assert outcome.reason == "every configuration of the space has been run; 2 runs ran out of this machine's memory"
+    outcome = bench.sweep(Limits(trials=3 if sampler == "front" else 2), sampler=sampler)
+    assert outcome.reason == reason
     assert outcome.here_alone
 
 
@@ -156,3 +163,26 @@ def test_a_larger_machine_that_comes_late_is_begun_only_where_something_may_fit_
     places.append(Place("large", "large"))
     supervisor._fill()
     assert begun == started
+
+
+def test_where_a_machine_is_taken_away_the_others_go_on_and_one_that_comes_is_begun():
+    places, begun, notes = [Place("spot", "spot"), Place("other", "other")], [], []
+    launcher = SimpleNamespace(places=lambda: places)
+    supervisor = object.__new__(Supervisor)
+    supervisor._launcher, supervisor._orders, supervisor._workers, supervisor._note = launcher, Orders(1, "s"), [], notes.append
+    supervisor._requested = supervisor.failure = 0
+    supervisor._start = lambda worker, orders: begun.append(worker.place.name)
+    supervisor._read = list
+    supervisor._fill()
+    spot, other = supervisor._workers
+    spot.ended = {"ended": "SIGTERM stopped it at once", "interrupted": True, "here_alone": False}
+    supervisor._gone(spot, SimpleNamespace(returncode=130))
+    assert notes == ["Worker 0 has left (SIGTERM stopped it at once): the others go on."]
+    assert not supervisor._ends
+    places.append(Place("new", "new"))
+    supervisor._fill()
+    assert begun == ["spot", "other", "new"]
+    assert supervisor._outcome().interrupted, "nobody is left who has ended it"
+    other.ended = {"ended": "all is done", "interrupted": False, "here_alone": False}
+    outcome = supervisor._outcome()
+    assert (outcome.reason, outcome.interrupted) == ("all is done", False)

@@ -17,7 +17,7 @@ from workbench.front.objectives import View
 from workbench.prices import this_machine
 from workbench.report.records import front_record
 from workbench.study import load
-from workbench.sweep import ray_launcher
+from workbench.sweep import ray_nodes
 
 ROOT = Path(__file__).parents[1]
 RESULTS = ROOT / "tests" / "benchmarks" / "results"
@@ -236,7 +236,7 @@ def test_the_machines_shown_are_priced_as_it_says(tmp_path: Path, monkeypatch: p
     assert this_machine.own_offer(None, host="gpu-7") == "aws:g6.xlarge"
     labels = re.findall(r"--labels offer=(\S+)", text_of(room))
     assert len(labels) == 2
-    assert all(prices.find(ray_launcher.offer_of(label)) for label in labels)
+    assert all(prices.find(ray_nodes.offer_of(label)) for label in labels)
 
 
 # The search

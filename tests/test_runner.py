@@ -30,7 +30,7 @@ class Scripted:
         self.answers, self.asked, self.left = list(answers), [], []
 
     def over(self, results):
-        return ""
+        return None
 
     def next(self, results, current=None):
         self.asked.append(current)

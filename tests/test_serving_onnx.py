@@ -22,6 +22,7 @@ from workbench.result import Result
 from workbench.serving import bundle, evidence, packaging, registry, requirements
 from workbench.serving.card import changed_text
 from workbench.serving.loading import Deployed
+from workbench.tasks import classification
 from workbench.testing import TinyText, tiny_decoder, tiny_model
 from workbench.training import Predictor, train
 from workbench.training.onnx_models import CLASSES, refusal
@@ -153,6 +154,9 @@ def test_what_new_seeds_got_on_the_test_split_goes_with_a_model() -> None:
     assert known.test_low is not None
     assert known.test_high is not None
     assert known.test_low < 59.0 < known.test_high
+    assert known.licence_data == "unknown"
+    of_built_in = replace(recipe, task=classification("pytopics", train=8))
+    assert "numpy (BSD-3-Clause" in evidence.of(MIDDLE, of_built_in, Points.of(results, view()), "s-1").licence_data
     tags = registry.tags(known)
     assert tags["workbench.test_low"] == str(known.test_low)
     assert tags["workbench.confirmed"] == "true"

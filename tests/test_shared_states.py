@@ -1,8 +1,10 @@
 """Files that machines share, and a sweep that goes on on another machine."""
 
+import functools
 import json
 import os
 import signal
+import threading
 from dataclasses import replace
 from decimal import Decimal
 
@@ -16,6 +18,7 @@ from workbench.errors import EnvironmentFault, UsageError
 from workbench.front.members import pareto_front
 from workbench.front.objectives import View
 from workbench.result import UsagePart, offer_record, spending
+from workbench.sweep import interruptions, runner
 from workbench.sweep.checkpoint_store import CheckpointStore
 from workbench.testing import FakeMeter
 from workbench.training import SharedFiles, parents, shared_files, shared_parents
@@ -227,8 +230,9 @@ def test_a_run_whose_state_is_on_another_machine_is_not_at_hand(tmp_path):
 
 
 @pytest.mark.slow
-def test_a_machine_that_is_taken_away_with_notice_loses_no_step(study_file, tmp_path, monkeypatch):
-    """SIGTERM between two checkpoints: the step at hand is finished, and another machine makes the next one."""
+@pytest.mark.parametrize("by_its_cloud", [False, True])
+def test_a_machine_that_is_taken_away_with_notice_loses_no_step(study_file, tmp_path, monkeypatch, by_its_cloud):
+    """SIGTERM, or its cloud's word, between checkpoints: the step at hand is finished, and another machine makes the next one."""
     shared = f"file://{tmp_path / 'shared'}"
     finite(Bench(study_file, tmp_path), 'peft("lora", learning_rate=1e-3, r=2, lora_dropout=0.1)', "4")
     one, two = (Machine(study_file, tmp_path, name, shared) for name in ("one", "two"))
@@ -237,11 +241,27 @@ def test_a_machine_that_is_taken_away_with_notice_loses_no_step(study_file, tmp_
     def step(self, *arguments):
         made.append(self.step)
         if len(made) == 11:  # of 16, with checkpoints after 4, 8 and 16
-            os.kill(os.getpid(), signal.SIGTERM)
+            if by_its_cloud:
+                taken.set()
+                assert handled.wait(10.0)
+            else:
+                os.kill(os.getpid(), signal.SIGTERM)
         return make_step(self, *arguments)
 
+    def notice():
+        if not taken.is_set():
+            raise OSError("no answer")  # as where there is none yet
+        return "AWS: terminate at 10:00"
+
+    def handling(self, *arguments):
+        handle(self, *arguments)
+        handled.set()
+
+    taken, handled, handle = threading.Event(), threading.Event(), interruptions.Interruptions._handle
+    monkeypatch.setattr(interruptions.Interruptions, "_handle", handling)
     monkeypatch.setattr(Tuning, "make_step", step)
-    outcome = one.work(monkeypatch)
+    monkeypatch.setattr(runner, "notice", functools.partial(interruptions.notice, seconds=0.01))
+    outcome = one.work(monkeypatch, **({"notice": notice} if by_its_cloud else {}))
     assert outcome.interrupted
     assert [(r.status, r.epochs) for r in outcome.results] == [("complete", 1), ("complete", 2), ("interrupted", 4)]
     after = two.work(monkeypatch).results

@@ -2,6 +2,7 @@
 
 import contextlib
 import errno
+import math
 import os
 import shutil
 import signal
@@ -9,28 +10,35 @@ import subprocess
 import threading
 import time
 from dataclasses import replace
+from decimal import Decimal
+from types import SimpleNamespace
 
 import pytest
+from test_ledger import abandon
 
-from workbench import prices, search, training
+from workbench import prices, process, search, training
 from workbench import result as result
 from workbench.errors import DataError, EnvironmentFault, Infeasible, Refused, UsageError
 from workbench.estimate import Estimate
 from workbench.forecast import Forecaster
 from workbench.front.members import pareto_front
 from workbench.front.objectives import View
-from workbench.ledger import Away, Ledger, default_url, patience
+from workbench.ledger import Away, Ledger, Patience, default_url, patience
+from workbench.ledger.leases import Worker
 from workbench.objectives import Classes
 from workbench.prices import Prices
 from workbench.report.answers import cost_text
 from workbench.report.bill import phases_spent
 from workbench.report.failures import kind
-from workbench.result import Cause, by_run, spent_usd
+from workbench.result import Cause, Spending, by_run, offer_record, spent_usd
 from workbench.search import MAX_INTERRUPTIONS, unfinished
 from workbench.study import load
 from workbench.sweep import Account, Budget, Job, Limits, Observer, check_offer, current_work, job, sweep
+from workbench.sweep.current_work import CurrentWork
 from workbench.sweep.file_lock import FileLock
+from workbench.sweep.interruptions import Interruptions
 from workbench.sweep.limits import TO_COME
+from workbench.sweep.repair import Mending
 from workbench.testing import FakeHost, FakeMeter, TinyTask
 from workbench.tracking import Listener, MlflowTracker
 from workbench.usage import Usage, total
@@ -175,7 +183,8 @@ def test_runs_from_before_an_edit_are_trials_and_on_another_bill(bench):
     bench.sweep(Limits(trials=1))
     bench.edit("full(learning_rate=1e-3)", "full(learning_rate=1e-3), bitfit(learning_rate=1e-3)")
     results = bench.sweep(Limits(trials=2)).results
-    assert "Continuing: 1 run in the ledger, $0.00 spent so far; on its bill from before it was edited: 1 run." in bench.ear.notes
+    told = "Continuing: 1 run in the ledger, $0.00 spent so far; on the bill from before the study was edited: 1 run."
+    assert told in bench.ear.notes
     assert [r.taken_over for r in results] == [True, False]
 
 
@@ -831,6 +840,134 @@ def test_what_others_spend_while_the_ledger_is_away_is_reckoned(bench, monkeypat
     monkeypatch.setattr(Classes, "loss", slow)
     outcome = bench.sweep(Limits(max_hours=25 / 3600), forecaster=Told(bench.study, lambda recipe: None))
     assert "the budget of 25 s is spent" in outcome.reason
+
+
+@pytest.mark.slow
+def test_who_waits_for_the_ledger_ends_with_its_budget_and_hands_in_what_it_has_made(bench, monkeypatch):
+    """Another worker was seen, and is between two leases when the ledger goes away."""
+    monkeypatch.setattr(current_work, "SILENT_SECONDS", 0.6)
+    monkeypatch.setattr(current_work, "READING_SECONDS", 0.1)
+    monkeypatch.setattr(current_work, "READING_SHARE", 1.0)
+    monkeypatch.setattr(job, "AWAY_SECONDS", 30.0)
+    loss, results, close, unseen, handing_in = (
+        Classes.loss,
+        Ledger.results,
+        Ledger._close,
+        Account.unseen,
+        Interruptions.handing_in,
+    )
+    seen, gone = [], []
+
+    def slow(self, *arguments):
+        if not seen and (held := next((lease for lease, _ in bench.ledger.leases()), None)):
+            ledger = bench.ledger
+            other = ledger.lease(bench.study, replace(held.result, run_id="other", recipe_id="other", trial=None, number=None))
+            abandon(ledger, other, host="elsewhere")
+            time.sleep(1.5)  # the watch hears of it
+            ledger.release(other)
+            seen.append(other)
+        return loss(self, *arguments)
+
+    def away(self, **named):
+        def asked():
+            if gone:
+                raise Away("the server is away", "away")
+            return results(self, **named)
+
+        return self.patience.tried(asked)
+
+    def closing(self, *arguments):
+        try:
+            return close(self, *arguments)
+        finally:
+            gone.append(1)  # with the first Result
+
+    def back(self):
+        gone.clear()
+        monkeypatch.setattr(Ledger, "_close", close)
+        return handing_in(self)
+
+    for owner, name, put in (
+        (Classes, "loss", slow),
+        (Ledger, "results", away),
+        (Ledger, "_close", closing),
+        (Account, "unseen", lambda self, seconds, others: unseen(self, 10_000 * seconds, others)),
+        (Interruptions, "handing_in", back),
+    ):
+        monkeypatch.setattr(owner, name, put)
+    outcome = bench.sweep(Limits(max_hours=1.0), sampler=WHOLE)
+    assert "the budget of 1 h 00 min is spent" in outcome.reason
+    assert any(note.startswith("What it waited for the ledger (") for note in bench.ear.notes)
+    assert "complete" in {r.status for r in outcome.results}, "it has been handed in"
+    assert total(r.consumed for r in outcome.results).seconds == pytest.approx(bench.ear.clock), "no wait is on the bill"
+
+
+def test_what_others_spend_unheard_is_priced_by_the_machine_of_each(bench):
+    recipe = bench.study.resolve({"task.train": 32, "method": "bitfit", "bitfit.learning_rate": 1e-3, "epochs": 1})
+    rented = replace(OFFER, instance="rented", commitment="on_demand", amount=Decimal(36), usd_per_kwh=None)
+    of_two = replace(rented, gpus=2, amount=Decimal(144))
+    others = [replace(made(recipe, {}), offer=offer_record(offer)) for offer in (rented, of_two)]
+    unseen = Account(Budget(Limits(max_usd=1.0), OFFER, 0.0), Forecaster(bench.study)).unseen(10.0, others)
+    assert (unseen.usd, unseen.seconds) == (pytest.approx(0.1 + 0.2), 20.0)
+
+
+def test_a_worker_between_two_leases_is_taken_to_be_at_work_for_a_minute(bench, monkeypatch):
+    now = [100.0]
+    monkeypatch.setattr(current_work.time, "monotonic", lambda: now[0])
+    recipe = bench.study.resolve({"task.train": 32, "method": "bitfit", "bitfit.learning_rate": 1e-3, "epochs": 1})
+    making, held = replace(made(recipe, {}), status="running", number=7), {}
+    account = SimpleNamespace(
+        note=lambda results: None,
+        with_work=lambda usage, labels: Spending(),
+        unseen=lambda seconds, others: Spending(seconds=seconds * len(others)),
+    )
+    ledger = SimpleNamespace(
+        reader=lambda: ledger, results=lambda running: list(held.values()), at_work=held, patience=Patience(), known=None
+    )
+    unwritten = SimpleNamespace(written=list, forget=lambda written: None, overlaid=list)
+    bill = SimpleNamespace(settling=threading.Lock(), consumed=Usage)
+    budget = SimpleNamespace(exhausted=lambda spent: "")
+    work = CurrentWork(SimpleNamespace(ledger=ledger, account=account, unwritten=unwritten, bill=bill, budget=budget))
+    dead = Worker(process.host(), 2**22 + 1, 1.0)
+
+    def silent(*workers):
+        """Seconds that the others are taken to have spent ten seconds after a reading with these at work."""
+        held.clear()
+        held.update({worker: replace(making, number=i) for i, worker in enumerate(workers)})
+        work.read()
+        now[0] += 10.0
+        work._due = math.inf  # the ledger is away for the watch
+        return work._reckoned(False).seconds
+
+    with bill.settling:  # a lease is on its way into the ledger, which is away
+        monkeypatch.setattr(current_work, "SETTLING_SECONDS", 0.01)
+        work._read_at = now[0]
+        assert work._reckoned(False).seconds == 0.0
+        work._others = [making]
+        now[0] += 10.0
+        assert work._reckoned(False).seconds == 10.0
+    there, here = Worker("elsewhere", 1, 1.0), Worker.of(process.this_process())
+    assert silent(here) == 10.0, "another one of this process"
+    assert silent(there, dead) == 20.0
+    assert [silent() for _ in range(5)] == [10.0] * 5, "of those on this host it is known who is gone"
+    assert silent() == 0.0
+
+
+@pytest.mark.slow
+def test_who_begins_while_the_ledger_is_away_is_charged_for_no_waiting(bench, monkeypatch):
+    reconcile, tries = Mending.reconcile, []
+
+    def away(self):
+        tries.append(1)
+        if len(tries) == 1:
+            raise Away("the server is away", "away")
+        if len(tries) == 2:  # it is waited for
+            bench.meter.clock.advance(1000.0)
+        return reconcile(self)
+
+    monkeypatch.setattr(Mending, "reconcile", away)
+    outcome = bench.sweep(Limits(trials=1))
+    assert total(r.consumed for r in outcome.results).seconds == pytest.approx(bench.ear.clock - 1000.0)
 
 
 @pytest.fixture

@@ -1,6 +1,6 @@
 """Which model, tuned how, on how many labels, on which platform, gives the quality I need for the least money?"""
 
-from workbench import process
+from workbench import cgroups, process
 from workbench.labelling import badge, distil, diversity, pseudo_labels, uncertainty
 from workbench.methods import (
     Method,
@@ -50,4 +50,6 @@ __all__ = [
     "zero_shot",
 ]
 
-process.sleep_at_barriers()  # nothing above imports torch, and what is imported from here on may
+# Nothing above imports torch, and what is imported from here on may.
+process.sleep_at_barriers()
+cgroups.threads_within_quota()

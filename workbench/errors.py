@@ -5,7 +5,7 @@
     │   ├── StudyError            … in the study file, with its line
     │   └── DataError             … in a data file, with its place
     ├── Refused               3   what was asked is understood and will not be done
-    └── EnvironmentFault      4   a store, disk, device or package that is not as it must be
+    └── EnvironmentFault      4   a store, disk, device, package or network that is not as it must be
 
     Infeasible                -   not a mistake: a run that cannot be, recorded as a result
 
@@ -48,7 +48,7 @@ class Refused(WorkbenchError):
 
 
 class EnvironmentFault(WorkbenchError):
-    """A store, disk, device or package that is not as it must be."""
+    """A store, disk, device, package or network that is not as it must be."""
 
     exit_code = 4
 

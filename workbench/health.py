@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from importlib import metadata
 from pathlib import Path
 
-from workbench import carbon, ledger, prices, settings, tracking, training
+from workbench import carbon, cgroups, ledger, prices, settings, tracking, training
 from workbench.data import cache
 from workbench.data.builtin import MODELS
 from workbench.errors import WorkbenchError
@@ -62,7 +62,6 @@ def _versions() -> Iterator[Finding]:
 
 
 def _device() -> Iterator[Finding]:
-    import psutil
     import torch
 
     precision = "bfloat16" if training.has_bfloat16(training.device().type) else "float32"
@@ -70,16 +69,15 @@ def _device() -> Iterator[Finding]:
         properties = torch.cuda.get_device_properties(0)
         yield Finding("device", "ok", f"{properties.name}, {properties.total_memory / 2**30:.0f} GiB, trains in {precision}")
     else:
-        memory = psutil.virtual_memory()
         wide = f" (models of width {training.WIDE} or more)" if precision == "bfloat16" else ""
-        free = f"{memory.available / 2**30:.1f} of {memory.total / 2**30:.1f} GiB free"
+        free = f"{cgroups.available_bytes() / 2**30:.1f} of {cgroups.memory_bytes() / 2**30:.1f} GiB free"
         yield Finding("device", "note", f"no GPU: trains on {torch.get_num_threads()} CPU threads in {precision}{wide}, {free}")
     yield _barriers()
 
 
 def _barriers() -> Finding:
-    """What OpenMP's threads do while they wait for each other."""
-    found = {name: os.environ[name] for name in ("GOMP_SPINCOUNT", "OMP_WAIT_POLICY") if name in os.environ}
+    """What OpenMP's threads do while they wait for each other, and how many of them were asked for."""
+    found = {name: os.environ[name] for name in ("GOMP_SPINCOUNT", "OMP_WAIT_POLICY", "OMP_NUM_THREADS") if name in os.environ}
     told = ", ".join(f"{name}={value}" for name, value in found.items())
     if found.get("OMP_WAIT_POLICY", "").lower() == "active":
         text = f"they spin at barriers ({told}): beside other programs runs take many times as long"

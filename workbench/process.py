@@ -74,26 +74,6 @@ def sleep_at_barriers() -> None:
         os.environ["GOMP_SPINCOUNT"] = SPIN_COUNT
 
 
-def available_bytes() -> int:
-    """Return the bytes of memory that this host can still give to a process."""
-    import psutil
-
-    return int(psutil.virtual_memory().available)
-
-
-def memory_bytes() -> int:
-    """Return the bytes of memory that this host has."""
-    import psutil
-
-    return int(psutil.virtual_memory().total)
-
-
-def cpus() -> int:
-    """Logical CPUs that this process may run on."""
-    # A container or `taskset` may leave fewer CPUs than `os.cpu_count()` tells.
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-
-
 EVERYWHERE = ("0.0.0.0", "::")  # noqa: S104
 """Addresses to listen on that mean all addresses of this machine."""
 

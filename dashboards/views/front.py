@@ -19,7 +19,7 @@ from words import plain
 from workbench import figures
 from workbench.front.points import Points, stopped
 from workbench.quantities import dollars, many
-from workbench.report.answers import Pick, answer, contended_text, cost_text, picks, score_text, ties_text
+from workbench.report.answers import Pick, answer, contended_text, cost_text, held_out_text, picks, score_text, ties_text
 from workbench.report.axes import AXES
 from workbench.report.caveats import doubts
 from workbench.report.tables import budgets_text, front_rows, ladder
@@ -86,7 +86,7 @@ def _answers(c: Context, hide: bool) -> None:
     )
     with top:
         _answer(c, points, asked)
-    drawing, panel = st.columns([67, 33], gap="medium")
+    drawing, panel = st.columns([63, 37], gap="medium")
     chosen = _chosen(points)
     with drawing:
         _figure(c, points, hide, chosen, asked)
@@ -182,7 +182,9 @@ _CONFIG = {"displaylogo": False, "modeBarButtonsToRemove": ["select2d", "lasso2d
 def _drawn(key: tuple[Any, ...], hide: bool, _points: Points) -> Any:
     """Return the figure without what the sliders add: it is the same until the ledger or the prices change."""
     drawn = figures.front(_points, hidden=stopped(_points) if hide else ())
-    return drawn.update_layout(width=None, height=None, legend={"orientation": "h", "y": 1.08, "x": 0}, margin={"t": 40, "r": 40})
+    # The label of a point on top of the figure reaches a few pixels above its axis: the legend stands clear of it.
+    legend = {"orientation": "h", "x": 0, "y": 1.07, "yanchor": "bottom"}
+    return drawn.update_layout(width=None, height=None, legend=legend, margin={"t": 85, "r": 40})
 
 
 def _clicked() -> None:
@@ -281,7 +283,9 @@ def _interval(points: Points, r: Result) -> str:
     """Write what new seeds say of a point's score."""
     known = points.confirmed.get(r.recipe_id)
     if known is None:
-        return "not confirmed"
+        return "no better than chance" if points.view.by_chance(r) else "not confirmed"
+    if not known.seeds:
+        return f"no seed changes it; on the test split {held_out_text(known)}" if known.test else "no seed changes it"
     ends = "" if known.score.low is None or known.score.high is None else f"{known.score.low:.1f} to {known.score.high:.1f}, "
     return f"{ends}{many(known.seeds, 'new seed')}"
 

@@ -19,6 +19,7 @@ import argparse
 import contextlib
 import csv
 import hashlib
+import importlib.util
 import json
 import logging
 import os
@@ -51,6 +52,8 @@ BATCH = 32
 PER_WORD = 1.3
 """Tokens of a word of these texts, about."""
 ARMS = ("N1", "N2", "N3", "ours")
+TRL = "TRL"
+"""`SFTTrainer`, of language models alone, and where it is installed."""
 IN_BFLOAT16 = "ours, bfloat16"
 """Ours as `precision="auto"` has it on machines with the instructions; all others are in float32."""
 WHOLE = "N2, whole runs"
@@ -341,8 +344,10 @@ def over_profiles(rows: Sequence[dict[str, Any]], summary: Sequence[dict[str, An
     found: dict[str, Any] = {}
     for profile in dict.fromkeys(row["profile"] for row in rows):
         of = [row for row in rows if row["profile"] == profile and not row["job"].startswith("head")]
-        for arm in (*ARMS[:3], *WITHOUT, IN_BFLOAT16):
+        for arm in (*ARMS[:3], TRL, *WITHOUT, IN_BFLOAT16):
             jobs = {row["job"] for row in of}
+            if arm not in {row["arm"] for row in of}:
+                continue
             if any((job, arm) in void or (job, "ours") in void for job in jobs):
                 found.setdefault(profile, {})[arm] = None
                 continue
@@ -364,7 +369,8 @@ def _over(rows: Sequence[dict[str, Any]], arm: str, what: str) -> dict[str, floa
 
 def table_of(record: dict[str, Any]) -> str:
     """The table of README.md: seconds of others over ours, by profile and by recipe."""
-    shown = [*next(iter(record["profiles"].values()))]  # earlier records have fewer arms
+    # In the order of the profile that has most: TRL's is of language models alone.
+    shown = [*max(record["profiles"].values(), key=len)]
     lines = [f"| recipes | {' | '.join(shown)} |", "|---" * (1 + len(shown)) + "|"]
 
     def cell(of: dict[str, Any] | None) -> str:
@@ -372,7 +378,7 @@ def table_of(record: dict[str, Any]) -> str:
 
     for profile, arms in record["profiles"].items():
         of = "LoRA" if profile == "generation" else "full and LoRA"
-        lines.append(f"| {of}, {profile} | {' | '.join(cell(arms[arm]) for arm in arms)} |")
+        lines.append(f"| {of}, {profile} | {' | '.join(cell(arms[arm]) if arm in arms else '' for arm in shown)} |")
     by = {(each["job"], each["arm"]): each for each in record["summary"]}
     for job in dict.fromkeys(each["job"] for each in record["summary"] if each["job"].startswith("head")):
         told = [None if by[job, arm]["void"] or by[job, "ours"]["void"] else by[job, arm]["over_ours"] for arm in ARMS[:3]]
@@ -448,7 +454,7 @@ def _measured(folder: Path, chosen: argparse.Namespace, deadline: float) -> dict
     peaks.append(measured_peak_flops(precision="float32"))
     peak = max(each for each in peaks if each is not None)
     summary = summary_of(rows, {job.name: floor_flops(job) for job in jobs}, peak)
-    packages = ("torch", "transformers", "peft", "mlflow", "accelerate", "tokenizers", "workbench")
+    packages = ("torch", "transformers", "peft", "trl", "mlflow", "accelerate", "tokenizers", "workbench")
     return {
         "what": __doc__,
         "machine": {
@@ -460,7 +466,8 @@ def _measured(folder: Path, chosen: argparse.Namespace, deadline: float) -> dict
             "load_average": [before, os.getloadavg()],
             "peak_flops": peaks,
         },
-        "versions": {"python": platform.python_version()} | {each: metadata.version(each) for each in packages},
+        "versions": {"python": platform.python_version()}
+        | {each: metadata.version(each) for each in packages if importlib.util.find_spec(each)},
         "options": {n: v for n, v in vars(chosen).items() if n in ("minutes", "rounds", "encoder", "writer", "runs", "only")},
         "rounds": 1 + max(row["round"] for row in rows),
         "fixed_seconds": fixed,

@@ -2,13 +2,15 @@
 
 Each trains one job from the same initial weights and says what that took. `N1` is transformers' Trainer with rows padded to
 `max_length` and MLflow's callback, as tutorials have it; `N2` a well-written loop (dynamic padding, fused AdamW, records of a run
-written at once); `N3` is N2 with batches of similar length, which are other batches, and without records.
+written at once); `N3` is N2 with batches of similar length, which are other batches, and without records. A language model is
+tuned by TRL's `SFTTrainer` too, where TRL is installed: rows padded to the longest of a batch, records as N1's.
 """
 
 from __future__ import annotations
 
 import contextlib
 import dataclasses
+import importlib.util
 import os
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -269,13 +271,20 @@ def own_loop(job: Job, *, grouped: bool = False, records: bool = True) -> Taken:
     return taken
 
 
-def trainer(job: Job) -> Taken:
-    """N1."""
+def trainer(job: Job, *, trl: bool = False) -> Taken:
+    """N1, or with `trl` the trainer of TRL, which pads batches by itself and needs a language model."""
     import transformers
 
     width = getattr(job.recipe.task, "max_length", 128)
+    base, settings, more = transformers.Trainer, transformers.TrainingArguments, {}
+    if trl:
+        from trl import SFTConfig, SFTTrainer
 
-    class Ordered(transformers.Trainer):
+        # As the product trains: activations are kept, rows are whole, and nothing is in other precision.
+        base, settings, width = SFTTrainer, SFTConfig, 0
+        more = {"gradient_checkpointing": False, "bf16": training.device().type == "cuda", "max_length": None}
+
+    class Ordered(base):  # type: ignore[misc, valid-type]
         def _get_train_sampler(self, *args: Any) -> Any:
             return np.concatenate(job.batches).tolist()
 
@@ -285,13 +294,17 @@ def trainer(job: Job) -> Taken:
         def on_step_begin(self, *args: Any, **more: Any) -> None:
             self.began = self.began or time.perf_counter()
 
-    def padded(rows: list[list[int]], targets: list[Any]) -> list[dict[str, torch.Tensor]]:
+    def padded(rows: list[list[int]], targets: list[Any]) -> Any:
+        if trl:
+            import datasets
+
+            return datasets.Dataset.from_list([{"input_ids": row, "labels": targets[i]} for i, row in enumerate(rows)])
         whole = _batch(rows, targets, width)
         return [{name: values[i] for name, values in whole.items()} for i in range(len(rows))]
 
     with timed() as taken:
         data, model, clock = _data(job), _model(job), Clock()
-        how = transformers.TrainingArguments(
+        how = settings(
             output_dir=os.environ["ENGINE_OUT"],
             per_device_train_batch_size=job.recipe.batch_size,
             per_device_eval_batch_size=EVALUATION_BATCH,
@@ -306,10 +319,12 @@ def trainer(job: Job) -> Taken:
             dataloader_pin_memory=False,
             disable_tqdm=True,
             prediction_loss_only=True,
+            **more,
         )
         made = Ordered(
             model,
             how,
+            **({"processing_class": models.processor(job.recipe.model)} if trl else {}),
             train_dataset=padded(data.train, data.targets),
             eval_dataset=padded(data.dev, data.dev_targets),
             callbacks=[clock],
@@ -318,7 +333,7 @@ def trainer(job: Job) -> Taken:
         # A mean over batches by their rows: of a language model, whose rows have several targets, the dev set must be one batch.
         taken.loss = made.evaluate()["eval_loss"]
         for lengths in [*([len(data.train[i]) for i in some] for some in job.batches), [*map(len, data.dev)]]:
-            taken.count(lengths, width)
+            taken.count(lengths, width or None)
         if data.prompts:
             with torch.inference_mode():
                 model.eval()
@@ -411,6 +426,8 @@ def arms_of(job: Job, meter: Meter, *, records: bool = True) -> dict[str, Callab
         # The first run of a sweep computes what the later ones find; `ours` is a later one.
         return found | {"ours, first": first, "ours without kept features": lacking("kept features")}
     in_bfloat16 = dataclasses.replace(job, recipe=dataclasses.replace(job.recipe, precision="bfloat16"))
+    if job.writes and importlib.util.find_spec("trl"):
+        found["TRL"] = lambda: trainer(job, trl=True)
     found["ours, bfloat16"] = lambda: ours(in_bfloat16, meter)
     found["ours without packed rows"] = lacking("packed rows")
     found["ours without similar lengths"] = lacking("similar lengths")

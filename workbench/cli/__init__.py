@@ -7,7 +7,7 @@ Data goes to standard output, everything else to standard error. Exit codes: 0 p
     completion    `workbench completion`
     config        `workbench config`
     confirm       `workbench confirm`
-    crew          how many workers a sweep begins with: `--workers N|auto`
+    crew          how many workers a sweep begins with, and what starts them
     dashboard     `workbench dashboard`
     data          `workbench data`
     deploy        `workbench deploy`

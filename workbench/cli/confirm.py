@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+import contextlib
 import sys
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, replace
 from typing import TYPE_CHECKING, NoReturn
 
 import click
 
-from workbench.cli.forecasting import forecaster_of, warn_if_busy
+from workbench import prices
+from workbench.cli.forecasting import budget_text, forecaster_of, warn_if_busy
 from workbench.cli.notebook import end_notebook
 from workbench.cli.options import Whole, gathered
 from workbench.cli.printing import messages, waiting
@@ -26,15 +28,17 @@ from workbench.cli.setup import (
     yes_option,
 )
 from workbench.cli.spending import ask, show_outcome
-from workbench.errors import UsageError
+from workbench.errors import UsageError, WorkbenchError
 from workbench.estimate import Estimate
+from workbench.front.budgets import budget_uses
+from workbench.front.confirmed import worth_confirming
 from workbench.front.members import pareto_front
 from workbench.front.objectives import View
 from workbench.ledger import Ledger
-from workbench.quantities import dollars, duration, many
+from workbench.quantities import banded, dollars, duration, many
 from workbench.result import Result, Room, seen_from
 from workbench.result.outdated import outdated_text
-from workbench.sweep import Account, expected, left, longest, nothing_fits, replicates
+from workbench.sweep import Account, expected, graded_by, left, longest, nothing_fits, replicates
 from workbench.sweep import asked as ungraded
 from workbench.sweep import confirm as work
 
@@ -68,7 +72,9 @@ def confirm(asked: ConfirmOptions) -> None:
 
     The search kept the luckiest of many scores. New seeds show what a member's recipe is worth: the
     front then stands at their means, with 95 % intervals, and says which members they do not tell
-    apart. Running again continues; more --seeds add to them.
+    apart. What no seed changes is graded once, with an interval over the test examples; what is no
+    better than the commonest answer is left out. How long it takes and what it costs is forecast
+    first. Running again continues; more --seeds add to them.
     """
     confirm_front(asked, asked.seeds, asked.limits())
 
@@ -119,7 +125,7 @@ def confirm_front(asked: TrainingOptions, seeds: int, limits: Limits) -> NoRetur
         show_outcome(setup.study, setup.ledger, plan.results, setup.view, as_json=asked.as_json, then="front")
         sys.exit(_code(plan.whole, plan.results, setup.view))
     warn_if_busy()
-    likely = _tell(plan, setup.view)
+    likely = _tell(plan, setup)
     # How long a person takes to answer is not work.
     with setup.measured.unbilled():
         ask(setup.budget, likely, yes=asked.yes, bounded=True, what="confirmation")
@@ -153,6 +159,9 @@ def _opened(asked: TrainingOptions, limits: Limits) -> Setup:
         outdated = outdated_text(results)
         told = f" {outdated}" if outdated else ""
         raise UsageError(f"{ledger.name} has no finished run to confirm.{told} Run `workbench sweep {asked.study}` first.")
+    if "test_examples" not in ledger.description["grading"]:  # noted by a version that did not look at the test split
+        with contextlib.suppress(WorkbenchError):  # what is wrong with the data is said where a member is to be made again
+            ledger.note_grading(graded_by(asked.loaded))
     measured = Measured.of(asked.loaded, offer, _devices(results, view))
     return Setup(asked, offer, label_usd, measured, ledger, limits)
 
@@ -200,21 +209,45 @@ def _made(whole: Sequence[Replicate], results: Sequence[Result]) -> int:
     return sum(each.recipe.id in done for each in whole)
 
 
-def _tell(planned: _Plan, view: View) -> Estimate | None:
-    """Say what is to be done and what it is likely to take. Return the US$; None where unknown."""
-    plan, results = planned.left, planned.results
-    if planned.ungraded and not plan:
-        members = many(len(planned.ungraded), "member")
-        messages.print(f"{members} of the front that no seed changes to grade on the test split.")
+def _tell(planned: _Plan, setup: Setup) -> Estimate | None:
+    """Say what is to be done, what it is likely to take beside what the study has spent, and where a budget ends it before. Return
+    the US$; None where unknown.
+    """
+    plan, results, view = planned.left, planned.results, setup.view
+    for line in _apart(planned, view):
+        messages.print(line, markup=False)
+    if not plan:
         return None
     likely = expected(plan, results, view)
-    usd = None if likely is None else likely.cost("usd_compute")
-    members = many(len({each.member.recipe_id for each in plan}), "member")
-    runs = many(len(longest(plan)), "run")
-    taken = "how long they take is unknown"
-    if usd is not None and likely is not None:
-        taken = f"about {dollars(usd.value)} and {duration(likely.seconds.value)}, by what the same runs took with the first seed"
-    messages.print(f"{members} of the front to confirm by {runs} with new seeds: {taken}.")
-    # The same recipe takes about the same with another
-    # seed; a factor of 2 leaves room for a busier machine.
-    return None if usd is None else Estimate.within(usd.value, 2.0, "measured")
+    members, runs = many(len({each.member.recipe_id for each in plan}), "member"), len(longest(plan))
+    to_do = f"{members} of the front to confirm by {many(runs, 'run')} with new seeds"
+    if likely is None or (usd := likely.cost("usd_compute")) is None:
+        messages.print(f"{to_do}: how long they take is unknown.")
+        return None
+    spent, started = setup.budget.spent(results), setup.measured.window.read()  # the start is on the bill, and is over
+    usd += Estimate.exact(prices.usd(started, view.offer) or 0.0)
+    seconds = likely.seconds + Estimate.exact(started.seconds)
+    taken = f"{banded(seconds, duration, basis=False)} and {banded(usd, dollars, basis=False)}"
+    messages.print(
+        f"{to_do}: forecast to take {taken}, by what the same runs took with the first seed. "
+        f"The study has spent {duration(spent.seconds)} and {dollars(spent.usd)} so far."
+    )
+    if ends := budget_text(likely, runs, budget_uses(spent, asdict(setup.limits)), leaves=False):
+        messages.print(ends, style="yellow", markup=False)
+    return usd
+
+
+def _apart(planned: _Plan, view: View) -> list[str]:
+    """What becomes of the members that are not made again: those that are no better than chance, and those that no seed changes."""
+    told, chance = [], len(pareto_front(planned.results, view)) - len(worth_confirming(planned.results, view))
+    if chance:
+        does, is_ = ("does", "is") if chance == 1 else ("do", "are")
+        told.append(
+            f"{many(chance, 'member')} of the front that {does} no better than the commonest answer given to everything "
+            f"({view.maximize} {view.grading['constant_score']:.1f}) {is_} left out: new seeds of a guess tell nothing."
+        )
+    if seedless := len(planned.ungraded):
+        is_, examples = "is" if seedless == 1 else "are", view.grading.get("test_examples")
+        over = f", with an interval over its {many(examples, 'example')}" if examples else ""
+        told.append(f"{many(seedless, 'member')} of the front that no seed changes {is_} graded once on the test split{over}.")
+    return told

@@ -1,8 +1,9 @@
-"""`--workers N|auto`: how many workers a sweep of this machine begins with, and whether there come to be more."""
+"""`--workers N|auto` and `--ray`: how many workers a sweep begins with, whether there come to be more, and what starts them."""
 
 from __future__ import annotations
 
 import dataclasses
+import socket
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
@@ -12,18 +13,21 @@ from workbench import forecast
 from workbench.cli.forecasting import UNBOUNDED_RUNS, most_runs
 from workbench.cli.options import Whole
 from workbench.cli.printing import messages
+from workbench.cli.studies import ledger_url
 from workbench.cli.workers import together, visible
-from workbench.errors import EnvironmentFault
+from workbench.errors import EnvironmentFault, UsageError
 from workbench.front.budgets import seconds_left
 from workbench.meter import Meter
 from workbench.quantities import many
 from workbench.result import by_run, originals
 from workbench.settings import AUTO
-from workbench.sweep import Autoscaler, LocalLauncher, most_on, on_processors
+from workbench.sweep import Autoscaler, LocalLauncher, Needs, RayLauncher, most_on, on_processors
 
 if TYPE_CHECKING:
     from workbench.cli.setup import Setup
+    from workbench.cli.sweep import SweepOptions
     from workbench.forecast import Typical
+    from workbench.sweep import Launcher
 
 
 class Workers(Whole):
@@ -115,3 +119,28 @@ def runs_to_come(setup: Setup) -> int:
     """How many runs a sweep is still to make, at least 1: where none may start, those begun may go on."""
     made = len(by_run(originals(setup.ledger.results())))
     return max(1, (most_runs(setup.study, setup.limits.trials) or UNBOUNDED_RUNS) - made)
+
+
+def launcher_of(asked: SweepOptions, setup: Setup, crew: Crew) -> tuple[Launcher, Autoscaler | None]:
+    """What starts the workers that were asked for, and what says how many there are to be on each GPU; None where that is settled.
+
+    Raises:
+        EnvironmentFault: There is no cluster at the address.
+        UsageError: The ledger is a file, and machines of the cluster could not reach it.
+    """
+    assert setup.forecaster is not None
+    if asked.ray is None:
+        local = crew.launcher()
+        return local, crew.autoscaler(local) if crew.grows else None
+    if asked.together > 1:
+        raise UsageError("--devices, or the devices= of a study, is for the GPUs of one machine; --ray has each worker use one.")
+    needs = Needs.of(forecast.typical(setup.forecaster), crew.count)
+    launcher = RayLauncher(asked.ray, needs, lambda text: messages.print(text, style="yellow", markup=False))
+    others = sorted(launcher.hosts() - {socket.gethostname()})
+    if others and ledger_url(asked.storage).startswith("sqlite"):
+        launcher.close()
+        raise UsageError(
+            f"the ledger is a file, and {others[0]} is another machine. Name one that all of them reach: "
+            "--storage postgresql+psycopg2://user@host/name."
+        )
+    return launcher, None

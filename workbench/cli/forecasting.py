@@ -10,7 +10,7 @@ from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Any
 
-from workbench import process
+from workbench import cgroups
 from workbench.cli.printing import messages
 from workbench.cli.studies import ledger_url
 from workbench.errors import EnvironmentFault, UsageError
@@ -35,6 +35,9 @@ CALIBRATION = calibration.FILE
 
 UNBOUNDED_RUNS = 100
 """How many runs are forecast of a sweep that nothing bounds."""
+
+_BEGINS_MORE = "a sweep leaves most of its runs early, and so may begin more"
+"""What a number of runs that a budget pays for has to be read with."""
 
 _BUSY_SHARE = 0.25
 """The share of the CPUs in use from which a machine is busy. With one CPU of two in use by others,
@@ -75,13 +78,14 @@ def expectation(taken: CostForecast | None, runs: int, offer: Offer, *, more: bo
     return f"{count} {verb} forecast to take {banded(taken.seconds, duration, basis=False)} and {usd}{where}, {basis_of(taken)}."
 
 
-def budget_text(taken: CostForecast | None, runs: int, bounds: Sequence[BudgetUse]) -> str:
+def budget_text(taken: CostForecast | None, runs: int, bounds: Sequence[BudgetUse], *, leaves: bool = True) -> str:
     """Say that a budget ends a sweep before so many runs; empty where none does, or that is unknown.
 
     Args:
         taken: What so many runs take.
         runs: The number of runs.
         bounds: The budgets of the sweep, and what is spent of each.
+        leaves: Whether runs may be left before their end.
     """
     if taken is None:
         return ""
@@ -100,7 +104,7 @@ def budget_text(taken: CostForecast | None, runs: int, bounds: Sequence[BudgetUs
     count = share * runs
     left = f"What is left of {bound.words(bound.most)}" if bound.spent else f"The budget of {bound.words(bound.most)}"
     buys = f"about {count:.0f} of them" if count >= 1.5 else "about one of them" if count >= 0.75 else "less than one of them"
-    return f"{left} is spent sooner: it pays for {buys}, run whole."
+    return f"{left} is spent sooner: it pays for {buys}{f', run whole; {_BEGINS_MORE}' if leaves else ''}."
 
 
 def basis_of(taken: CostForecast) -> str:
@@ -163,7 +167,7 @@ class Bought:
         about = f"{trials.value:,.0f}"
         return (
             f"{so_far} buys about {about} {more}run{'' if about == '1' else 's'} ({trials.low:,.0f} to {trials.high:,.0f}; "
-            f"{', '.join(filter(None, (trials.basis, trials.note)))}{labels})."
+            f"{', '.join(filter(None, (trials.basis, trials.note)))}{labels}), run whole; {_BEGINS_MORE}."
         )
 
 
@@ -196,7 +200,7 @@ def warn_if_busy() -> bool:
     The load average covers the last minute, in which another sweep may have ended. Where it is high, the processors are
     looked at for half a second.
     """
-    cpus = process.cpus()
+    cpus = cgroups.cpus_held()
     load = os.getloadavg()[0] if hasattr(os, "getloadavg") else 0.0
     # The load alone still counts a sweep that has just
     # ended: the machine was then called busy for a minute.

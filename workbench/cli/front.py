@@ -5,6 +5,7 @@ from __future__ import annotations
 import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -12,13 +13,13 @@ import click
 
 from workbench import figures
 from workbench.cli import complete
-from workbench.cli.forecasting import kept_calibration
+from workbench.cli.forecasting import band, kept_calibration
 from workbench.cli.front_serving import rival_of, show_serving
 from workbench.cli.options import NUMBER, POSITIVE, Whole, gathered
 from workbench.cli.printing import Table, messages, print_json, print_table, print_text, reading, say_next, writing
 from workbench.cli.shared_options import json_option, price_options, storage_option
 from workbench.cli.studies import limit_flags, open_ledger, retry_command, study_path, tell_inputs, typed_name, view_of
-from workbench.front.confirmed import Confirmed
+from workbench.front.confirmed import worth_confirming
 from workbench.front.members import pareto_front
 from workbench.front.objectives import View
 from workbench.front.points import Points
@@ -26,7 +27,7 @@ from workbench.front.serving import Load
 from workbench.ledger import Ledger
 from workbench.quantities import dollars, number
 from workbench.report import answers
-from workbench.report.answers import answer, contended_text, cost_cells, score_text, ties_text
+from workbench.report.answers import answer, contended_text, cost_cells, cost_text, held_out_text, score_text, ties_text
 from workbench.report.caveats import doubts, redaction_text
 from workbench.report.columns import COLUMNS, POINT, cells
 from workbench.report.records import front_record
@@ -147,7 +148,7 @@ def _say_next(ledger: Ledger, results: Sequence[Result], points: Points, name: s
     """Say what comes next: what was released to be tried again; a sweep where there is nothing yet, or nothing that was
     wanted; then confirming; then the runs.
     """
-    members, path, limits = pareto_front(points.found, points.view), study_path(ledger), ledger.description["limits"]
+    members, path, limits = worth_confirming(points.found, points.view), study_path(ledger), ledger.description["limits"]
     released = [segments[-1] for segments in by_run(current(results)).values() if segments[-1].retry]
     if path and released:
         say_next(retry_command(path, released, limits))
@@ -186,27 +187,13 @@ def show_front(points: Points, *, everything: bool = False, scores: bool = False
     if not shown:
         return
     shown = sorted(shown, key=lambda r: (view.cost(r, view.minimize[0]) or 0.0, r.number or 0))
-    table = Table()
-    for name in POINT:
-        table.add_column(name, justify="right" if COLUMNS[name].counts else "left")
     known = dict.fromkeys(name for r in shown for name in r.scores)
     beside = [name for name in (known if scores else view.require) if name != view.maximize]
-    for name in (view.maximize, *beside):
-        table.add_column(name, justify="right")
-    for name in dict.fromkeys((*view.minimize, "seconds")):
-        table.add_column(COSTS[name].unit if name != "seconds" else "time", justify="right")
-    if of:
-        table.add_column("test split", justify="right")
-        table.add_column("tied with")
-    if everything:
-        table.add_column("front")
-    for r in shown:
-        row = [*cells(r, view, *POINT), score_text(r.scores[view.maximize], of.get(r.recipe_id))]
-        row += [plain_score(r.scores[name]) if name in r.scores else "" for name in beside]
-        row += cost_cells(view, r, [*dict.fromkeys((*view.minimize, "seconds"))])
-        row += _confirmation(of.get(r.recipe_id), of) if of else []
-        table.add_row(*row, *([_standing(r, points)] if everything else []))
-    print_table(table)
+
+    def table(*, brief: bool) -> Table:
+        return _table(points, shown, beside, everything=everything, brief=brief)
+
+    print_table(table(brief=False), partial(table, brief=True))
     ties = ties_text(points.best, view)
     if ties:
         print_text(ties)
@@ -221,21 +208,60 @@ def show_front(points: Points, *, everything: bool = False, scores: bool = False
             print_text(f"No longer on the front: trial {r.trial} at {number(r.epochs)} epochs; {why}.")
 
 
+def _table(points: Points, shown: Sequence[Result], beside: Sequence[str], *, everything: bool, brief: bool) -> Table:
+    """Return points as a table, with their scores `beside` the study's own. A `brief` one has its bands and intervals in short."""
+    view, of = points.view, points.confirmed
+    costs = [*dict.fromkeys((*view.minimize, "seconds"))]
+    table = Table(narrow=brief)
+    for name in POINT:
+        table.add_column(name, justify="right" if COLUMNS[name].counts else "left", spare=_SPARE.get(name, 0))
+    for name in (view.maximize, *beside):
+        table.add_column(name, justify="right")
+    for name in costs:
+        spare = _SPARE[name] if name == "seconds" and name not in view.minimize else 0
+        table.add_column(COSTS[name].unit if name != "seconds" else "time", justify="right", spare=spare)
+    if of:
+        table.add_column("test split", justify="right")
+        table.add_column("tied with", spare=_SPARE["tied with"])
+    if everything:
+        table.add_column("front")
+    for r in shown:
+        found = of.get(r.recipe_id)
+        row = [*cells(r, view, *POINT), score_text(r.scores[view.maximize], found, brief=brief)]
+        row += [plain_score(r.scores[name]) if name in r.scores else "" for name in beside]
+        row += [_short_cost(view, r, name) for name in costs] if brief else cost_cells(view, r, costs)
+        row += _confirmation(r, points, brief=brief) if of else []
+        table.add_row(*row, *([_standing(r, points)] if everything else []))
+    return table
+
+
+_SPARE = {"seconds": 4, "tied with": 3, "settings": 2, "labels": 1}
+"""Columns that are left out where there is no room for all, the highest first: time goes with US$, and `workbench run ID` shows all
+of a point.
+"""
+
+
+def _short_cost(view: View, r: Result, name: str) -> str:
+    """Write a cost with its band in short: `$0.00041 ±8 %`."""
+    found = view.estimate(r, name)
+    exact = found is None or found.low == found.high
+    return cost_text(view, r, name) + ("" if found is None or exact else f" {band(found)}")
+
+
 def _standing(r: Result, points: Points) -> str:
     """Return whether a point is on the front: `*`; or which bound of the study it does not keep."""
     unmet = ", ".join(f"{name} {r.scores[name]:.1f}" if name in r.scores else f"no {name}" for name in points.view.unmet(r))
     return f"not met: {unmet}" if unmet else "*" if points.on_front(r) else ""
 
 
-def _confirmation(known: Confirmed | None, of: Mapping[str, Confirmed]) -> list[str]:
+def _confirmation(r: Result, points: Points, *, brief: bool) -> list[str]:
     """Return what new seeds say of a point: its score on the test split, and the points that it is tied with."""
+    known = points.confirmed.get(r.recipe_id)
     if known is None:
-        return ["", "not confirmed"]
-    test = known.test
-    band = "" if test is None or test.low is None or test.high is None else f" ({test.low:.1f} to {test.high:.1f})"
-    tied = [of[name].point for name in known.tied_with or ()]
-    names = ", ".join(f"{r.trial} at {number(r.epochs)}" for r in tied)
-    return ["" if test is None else f"{test.mean:.1f}{band}", names if known.tied_with is not None else "unknown"]
+        return ["", "no better than chance" if points.view.by_chance(r) else "not confirmed"]
+    tied = [points.confirmed[name].point for name in known.tied_with or ()]
+    names = ", ".join(f"{each.trial} at {number(each.epochs)}" for each in tied)
+    return [held_out_text(known, brief=brief), names if known.tied_with is not None else "unknown"]
 
 
 def explain_costs(results: Sequence[Result], view: View) -> None:

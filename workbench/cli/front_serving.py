@@ -44,7 +44,9 @@ def show_serving(results: Sequence[Result], view: View, load: Load, forms: Mappi
     table, has_forms = Table(title=_serving_title(view, load.per_second)), len(shown) > len(members)
     names = ["trial", "epochs", *(["form"] if has_forms else []), view.maximize, *(["other answers"] if has_forms else [])]
     for name in (*names, "US$", "predictions/s", "latency", "US$ for 1,000", "against it"):
-        table.add_column(name, justify="left" if name in ("against it", "form") else "right")
+        # The rest is asked for: US$ of a point stand in the table above, and latency is in --json.
+        spare = {"latency": 2, "US$": 1}.get(name, 0)
+        table.add_column(name, justify="left" if name in ("against it", "form") else "right", spare=spare)
     for r, form in shown:
         what = [str(r.trial), f"{r.epochs:g}", *([form.name if form else "torch"] if has_forms else [])]
         score = r.scores[view.maximize] if form is None else form.score

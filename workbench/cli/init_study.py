@@ -31,7 +31,7 @@ WRITER = "smollm2-135m"
 a hundred texts.
 """
 
-WITH_HEAD = ("classification", "image_classification", "audio_classification")
+WITH_HEAD = ("image_classification", "audio_classification")
 """Tasks whose studies have a method that tunes the output layer alone."""
 
 FETCHED = {
@@ -260,11 +260,11 @@ def _choices(seen: Seen, models: Sequence[str], fewest: int) -> _Choices:
         "integers",
         "loguniform",
         "peft",
-        *(("head",) if seen.kind in WITH_HEAD else ()),
+        *(("head",) if seen.kind in WITH_HEAD else ("logistic",) if seen.kind == "classification" else ()),
     )
     if seen.kind != "classification" or fewest > FEW_LABELS or not _at_hand(models[0]):
         return _Choices(shown, METHODS[seen.kind], names)
-    names += ("logistic", "setfit")
+    names += ("setfit",)
     if seen.nameless or _is_foreign(seen.texts) or not _at_hand(WRITER):
         return _Choices(shown, few_labels(), names)
     return _Choices(
@@ -295,7 +295,8 @@ def _written(seen: Seen) -> Written:
     steps, size = ("1, 2", "") if questions else ("4, 8", f", max_length={length}" if seen.texts else "")
     tokens = "" if questions else tokens
     graded = min(seen.dev, DEV)
-    doubts = few_examples({"graded_examples": graded, "dev_examples": graded if seen.score[0] in seen.per_example else None})
+    known = graded if seen.score[0] in seen.per_example else None
+    doubts = few_examples({"graded_examples": graded, "dev_examples": known, "dev_whole": seen.dev < DEV})
     about = "\n        # ".join(_folded(" ".join((*seen.about, tokens, *doubts))))
     sizes = "\n        # Two numbers of them are tried." if trains[1:] else ""
     machine = "\n        # ".join(_folded(machine))
@@ -319,7 +320,7 @@ from workbench.tasks import {seen.kind}
         batch_size=8,
     ),
     maximize="{seen.score[0]}",{scores}
-{end(12 if "logistic" in chosen.names else 8)}'''
+{end(12 if "setfit" in chosen.names else 8)}'''
     return Written(text, (*seen.warned, *doubts))
 
 

@@ -25,11 +25,12 @@ def end(trials: int, *, label_usd: bool = True) -> str:
 METHODS = {
     "classification": """
         # What is tuned, each with its own learning rate; the output layer, which is new, learns best at a higher one.
-        # full: all weights. head: the output layer alone, the cheapest. bitfit: that and the biases.
-        # lora: small matrices beside the weights; peft(name, …) takes every method of PEFT.
+        # full: all weights. logistic: the output layer alone, a regression on embeddings, fitted at once: the cheapest.
+        # bitfit: the output layer and the biases. lora: small matrices beside the weights; peft(name, …) takes every
+        # method of PEFT.
         method=choice(
             full(learning_rate=loguniform(5e-5, 5e-4), head_learning_rate=0.01),
-            head(learning_rate=loguniform(5e-3, 5e-2)),
+            logistic(C=loguniform(1, 100)),
             bitfit(learning_rate=loguniform(1e-3, 1e-2), head_learning_rate=0.02),
             peft(
                 "lora", learning_rate=loguniform(5e-4, 2e-3), head_learning_rate=0.02,
@@ -67,6 +68,10 @@ METHODS = {
 }
 """The methods of each kind of task, with the ranges of learning rates that suit models of this
 size.
+
+Texts are classified without `head`: what it reads, the pooled output of the built-in encoders, hardly
+varies (standard deviation 0.004). With 512 labels of `pytopics` and 8 epochs it had an accuracy of 28
+to 39 at rates of 0.005 to 0.5, and `logistic`, which reads the mean of all tokens, 72.
 """
 
 
@@ -90,13 +95,12 @@ def few_labels(*, encoders: str = "", writers: str = "") -> str:
         # logistic: a logistic regression on embeddings, fitted at once; suits few labels, and is made in seconds.
         # setfit: embeddings learn first from pairs of labelled texts; suits some ten labels of each kind.
         # full: all weights; suits many labels. The output layer, which is new, learns best at a higher rate.
-        # head: the output layer alone. bitfit: that and the biases. lora: small matrices beside the weights.
+        # bitfit: the output layer and the biases. lora: small matrices beside the weights.
         # peft(name, …) takes every method of PEFT.
         method=choice({ask}
             logistic(C=loguniform(1, 100){models}),
             setfit(learning_rate=1e-4, C=10{models}),
             full(learning_rate=loguniform(5e-5, 5e-4), head_learning_rate=0.01{models}),
-            head(learning_rate=loguniform(5e-3, 5e-2){models}),
             bitfit(learning_rate=loguniform(1e-3, 1e-2), head_learning_rate=0.02{models}),
             peft(
                 "lora", learning_rate=loguniform(5e-4, 2e-3), head_learning_rate=0.02,

@@ -54,6 +54,8 @@ SHORT_SECONDS = 120.0
 
 _COLUMNS = ("model", "method", "settings", "tuned", "memory", "shortest", "longest", "energy", "US$", "basis", "fits")
 _RIGHT = ("tuned", "memory", "shortest", "longest", "energy", "US$")
+_SPARE = {"energy": 3, "tuned": 2, "shortest": 1}
+"""Columns that are left out where there is no room for all, the highest first: --json has them."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -93,6 +95,8 @@ def plan(asked: PlanOptions) -> None:
     """
     loaded = load(asked.study)
     offer = offer_of(asked.platform, loaded)
+    with waiting("Looking for the models …"):
+        forecast.find_models(loaded)
     with waiting("Reading the data …") as told:
         for line in check_data(loaded):
             messages.print(line, style="yellow", markup=False)
@@ -259,7 +263,7 @@ def _progress(status: Any, text: str) -> None:
 def _table(rows: Sequence[_Row], study: Study) -> Table:
     table = Table(narrow=True)
     for name in _COLUMNS:
-        table.add_column(name, justify="right" if name in _RIGHT else "left")
+        table.add_column(name, justify="right" if name in _RIGHT else "left", spare=_SPARE.get(name, 0))
     for row in rows:
         table.add_row(row.plan.model, row.plan.method, _searched(row.plan, study), *_cells(row), row.verdict)
     return table

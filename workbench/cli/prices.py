@@ -83,11 +83,15 @@ def _rank(offer: Offer) -> tuple[bool, float, str]:
     return not offer.gpus, float(offer.usd_per_gpu_hour or offer.usd_per_hour), offer.name
 
 
+_SPARE = {"confidence": 4, "source date": 3, "GB each": 2, "commitment": 1}
+"""Columns that are left out where there is no room for all, the highest first: --json has them."""
+
+
 def _table(offers: Sequence[Offer]) -> Table:
     table = Table()
     right = ("GPUs", "GB each", "US$/h", "US$/GPU h")
     for name in ("platform", "instance", "GPU", *right, "region", "commitment", "source date", "confidence"):
-        table.add_column(name, justify="right" if name in right else "left")
+        table.add_column(name, justify="right" if name in right else "left", spare=_SPARE.get(name, 0))
     for o in offers:
         numbers = [str(o.gpus or ""), "" if o.gpu_memory_gb is None else f"{o.gpu_memory_gb:g}", f"{float(o.usd_per_hour):.4g}"]
         per_gpu = "" if o.usd_per_gpu_hour is None else f"{float(o.usd_per_gpu_hour):.4g}"

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import contextlib
+import copy
+import dataclasses
 import json
 import os
 import re
@@ -47,8 +49,8 @@ class Table(RichTable):
     Args:
         title: The title above it.
         narrow: Whether columns are one space apart, not two.
-        fold: Whether cells are folded into the width of the terminal, as prose is. Otherwise rows stay whole, however long,
-            since names are to be typed again and numbers to be read.
+        fold: Whether cells are folded into the width of the terminal, as prose is. Otherwise rows stay whole lines, since names are
+            to be typed again and numbers to be read: where there is no room for them, columns to spare are left out.
     """
 
     def __init__(self, *, title: str | None = None, narrow: bool = False, fold: bool = False) -> None:
@@ -57,9 +59,11 @@ class Table(RichTable):
             box=None, padding=padding, pad_edge=False, header_style="bold", title=title, title_justify="left", title_style="bold"
         )
         self.fold = fold
+        self._spare: list[int] = []
 
-    def add_column(self, header: RenderableType = "", *args: Any, **options: Any) -> None:
-        """Add a column."""
+    def add_column(self, header: RenderableType = "", *args: Any, spare: int = 0, **options: Any) -> None:
+        """Add a column. One with a higher `spare` is left out before those with a lower one; with 0 it always stays."""
+        self._spare.append(spare)
         # Rich cuts what is too long with an ellipsis, and a name that is cut cannot be typed again.
         known: dict[str, Any] = {"overflow": "fold", "no_wrap": not self.fold}
         super().add_column(header, *args, **(known | options))
@@ -69,9 +73,35 @@ class Table(RichTable):
         # Square brackets in a name or a reason would be read as markup, and vanish.
         super().add_row(*(escape(cell) if isinstance(cell, str) else cell for cell in cells), **options)
 
+    def within(self, width: int) -> tuple[Table, list[str]]:
+        """Return the table without the columns to spare that it has no room for in so many columns of text, and their names."""
+        table, spare, left_out = self, [*self._spare], list[str]()
+        while _natural_width(table) > width and any(spare):
+            at = spare.index(max(spare))
+            del spare[at]
+            left_out.append(str(table.columns[at].header))
+            table = copy.copy(table)
+            kept = [each for i, each in enumerate(table.columns) if i != at]
+            table.columns = [dataclasses.replace(each, _index=i) for i, each in enumerate(kept)]
+        return table, left_out
 
-def print_table(table: Table) -> None:
-    """Print a table on standard output in its natural width. The terminal breaks lines that it has no room for."""
+
+def print_table(table: Table, *narrower: Callable[[], Table]) -> None:
+    """Print a table on standard output, each row on one line: where there is room for it in its natural width, else without its
+    columns to spare, which is said. What is wider still the terminal breaks.
+
+    Args:
+        table: The table.
+        narrower: Make other forms of it, each narrower than the one before: the first that there is room for is printed, and of the
+            last what there is room for.
+    """
+    for make in narrower:
+        if table.fold or fits(table):
+            break
+        table = make()
+    left_out: list[str] = []
+    if not table.fold:
+        table, left_out = table.within(console.width)
     natural = _natural_width(table)
     wide = console if table.fold or natural <= console.width else _Console(highlight=False, emoji=False, width=natural)
     # Rich pads every line to the width of the table. Such
@@ -79,6 +109,8 @@ def print_table(table: Table) -> None:
     with wide.capture() as drawn:
         wide.print(table)
     console.out("\n".join(_BLANKS_AT_END.sub(r"\1", line) for line in drawn.get().splitlines()), highlight=False)
+    if left_out:
+        messages.print(f"Left out, as the terminal is too narrow: {', '.join(left_out)}.", style="dim", markup=False)
 
 
 def fits(table: Table) -> bool:

@@ -12,11 +12,12 @@ import click
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
 from workbench import figures
+from workbench.cgroups import whole_cpus
 from workbench.cli.options import POSITIVE, Whole, gathered
 from workbench.cli.printing import Table, messages, print_json, print_table, print_text, reading, say_next, writing
 from workbench.cli.shared_options import json_option
 from workbench.errors import UsageError
-from workbench.process import command_line, cpus
+from workbench.process import command_line
 from workbench.quantities import many
 from workbench.replay import protocol as protocols
 from workbench.replay import tables as files
@@ -102,7 +103,7 @@ def replay(asked: ReplayOptions) -> None:
     if len(set(names)) < len(names):
         raise UsageError(f"two tables are called alike: {', '.join(names)}. Give each once.")
     with _bar() as moved:
-        record = protocols.replay(read, protocol, processes=asked.jobs or cpus(), progress=moved)
+        record = protocols.replay(read, protocol, processes=asked.jobs or whole_cpus(), progress=moved)
     if asked.html:
         with writing(asked.html):
             figures.write_html(figures.regret(record), asked.html)
@@ -168,9 +169,9 @@ def _show_cells(table: dict[str, Any], workers: int, rows: list[dict[str, Any]],
     shown = Table(title=title)
     shown.add_column("method")
     for name in ("area", *(f"at {share:.0%}" for share in _SHOWN), "reached 95 %", "cost", "of budget", "time", "ratio"):
-        shown.add_column(name, justify="right")
+        shown.add_column(name, justify="right", spare={"time": 4, "of budget": 3, "cost": 1}.get(name, 0))
     for name in (f"than {protocol['against']}", "p"):
-        shown.add_column(name)
+        shown.add_column(name, spare=2 if name == "p" else 0)
     for row in rows:
         regrets = [f"{row['regret'][protocol['shares'].index(share)]:.3f}" for share in _SHOWN]
         to_95, versus = row["cost_to_95"], row["versus"]

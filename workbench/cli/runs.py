@@ -61,7 +61,8 @@ def runs(
         say_next(f"`workbench sweep {path}`" if path and not results else f"`workbench runs {typed_name(ledger, study)}`")
         return
     # A replicate names the recipe that it confirms; people know that by its trial.
-    print_table(_table(shown, view, {r.recipe_id: r.trial for r in results}))
+    trials = {r.recipe_id: r.trial for r in results}
+    print_table(_table(shown, view, trials), lambda: _table(shown, view, trials, narrow=True))
     explain_costs(results, view)
     tell_inputs(ledger, results)
     lasts = [last_word(segments) for segments in shown]
@@ -73,11 +74,16 @@ def runs(
 _WHICH, _REACHED = ("model", "method", "settings"), ("labels", "epochs", "score")
 
 
-def _table(shown: Sequence[list[Result]], view: View, trials: Mapping[str, int | None]) -> Table:
+_SPARE = {"time": 4, "compute spent": 3, "settings": 2, "labels": 1}
+"""Columns that are left out where there is no room for all, the highest first: `workbench run ID` shows all of a run."""
+
+
+def _table(shown: Sequence[list[Result]], view: View, trials: Mapping[str, int | None], *, narrow: bool = False) -> Table:
     """A row for each run: how it ended, and its furthest checkpoint. `trials` are those of recipes, by their ids."""
-    table = Table()
+    table = Table(narrow=narrow)
     for name in ("trial", "status", *_WHICH, *_REACHED, "US$", "time", "compute spent"):
-        table.add_column(view.maximize if name == "score" else name, justify="left" if name in ("status", *_WHICH) else "right")
+        side = "left" if name in ("status", *_WHICH) else "right"
+        table.add_column(view.maximize if name == "score" else name, justify=side, spare=_SPARE.get(name, 0))
     for segments in shown:
         last = last_word(segments)
         point = furthest(segments) or last

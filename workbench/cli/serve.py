@@ -21,7 +21,7 @@ from workbench.serving import bundle, registry, router, server
 from workbench.serving.app import TOKEN
 from workbench.serving.requests import Limits
 from workbench.tasks import request
-from workbench.tracking import default_uri
+from workbench.tracking import default_file, default_uri
 from workbench.watching.history import log_file
 
 _ROWS, _QUEUE, _CHARACTERS = Whole(1, 100_000), Whole(1, 10_000), Whole(1, 1_000_000_000)
@@ -86,9 +86,9 @@ def serve(asked: ServeOptions) -> None:
     """
     _check(asked)
     token = _token(asked.host)
-    uri = asked.tracking_uri or default_uri(Path.cwd())
-    if asked.tracking_uri is None and not (Path.cwd() / "mlflow.db").exists():  # MLflow would make one
-        raise UsageError(f"no model is deployed in {Path.cwd()}: it has no mlflow.db. `workbench deploy STUDY` there makes it.")
+    uri, kept = asked.tracking_uri or default_uri(Path.cwd()), default_file(Path.cwd())
+    if asked.tracking_uri is None and not kept.exists():  # MLflow would make one
+        raise UsageError(f"no model is deployed in {kept.parent}: it has no {kept.name}. `workbench deploy STUDY` there makes it.")
     limits = Limits(asked.max_rows, asked.max_mb, asked.queue, characters=asked.max_characters)
     # SIGTERM ends it as Ctrl-C does, or the server would live on and hold the port.
     signal.signal(signal.SIGTERM, signal.default_int_handler)

@@ -5,6 +5,7 @@ tell before they spend.
 from __future__ import annotations
 
 import contextlib
+import functools
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from functools import cached_property
@@ -20,7 +21,7 @@ from workbench.cli.shared_options import json_option, price_options, states_opti
 from workbench.cli.studies import ledger_url, offer_of, shared_states
 from workbench.front.objectives import View
 from workbench.meter import training_meter
-from workbench.prices import label_usd_of, own_offer
+from workbench.prices import METADATA, interruption, label_usd_of, own_offer
 from workbench.settings import stated
 from workbench.study import load
 from workbench.sweep import Budget, Job, Limits, check_offer
@@ -235,6 +236,7 @@ class Setup:
             window=self.measured.window,
             forecaster=self.forecaster,
             states=self.states,
+            notice=functools.partial(interruption, self.offer.platform) if self.options.platform == METADATA else None,
             **{"before": self.measured.before, **more},
         )
 

@@ -13,7 +13,7 @@ from workbench.cli.forecasting import kept_calibration
 from workbench.cli.front import show_front, tell_doubts
 from workbench.cli.printing import messages, print_json, print_text, say_next
 from workbench.errors import Refused
-from workbench.front.members import pareto_front
+from workbench.front.confirmed import worth_confirming
 from workbench.front.objectives import View
 from workbench.front.points import Points
 from workbench.quantities import banded, dollars, duration, many
@@ -21,7 +21,7 @@ from workbench.report.answers import answer
 from workbench.report.efficiency import efficiency_text
 from workbench.report.records import front_record
 from workbench.result import Result, by_run, spending
-from workbench.result.outdated import outdated_text
+from workbench.result.outdated import earlier_bill_text, outdated_text
 from workbench.result.sharing import sharing_text
 from workbench.sweep import SEEDS, expected, left, longest, replicates
 
@@ -71,12 +71,11 @@ def show_outcome(study: Study, ledger: Ledger, results: Sequence[Result], view: 
     """
     spent = spending(results, view.offer, view.label_usd)
     first = [r for r in results if r.replicate_of is None]  # those of other inputs too: this is the bill
-    runs, older = len(by_run(r for r in first if not r.taken_over)), len(by_run(r for r in first if r.taken_over))
+    runs = len(by_run(r for r in first if not r.taken_over))
     # What was only graded has one id for both, and no new seed.
     again = len(by_run(r for r in results if r.replicate_of is not None and r.recipe_id != r.run_id))
     text = many(runs, "run") + (f" and {again} with new seeds" if again else "")
-    before = f"; on the bill from before the study was edited: {many(older, 'run')}" if older else ""
-    messages.print(f"Spent in all: {dollars(spent.usd)} and {duration(spent.seconds)} for {text}{before}.\n")
+    messages.print(f"Spent in all: {dollars(spent.usd)} and {duration(spent.seconds)} for {text}{earlier_bill_text(first)}.\n")
     if outdated := outdated_text(results):
         messages.print(outdated, style="yellow", markup=False)
     timed = kept_calibration()
@@ -104,7 +103,7 @@ def _following(study: Study, results: Sequence[Result], view: View, verb: str) -
     if not verb and results and all(r.status == "interrupted" for r in results):
         return f"`workbench plan {path} --calibrate` says what a run takes here: what may be spent was spent before any checkpoint"
     # What was not trained comes out the same with every seed.
-    verb = verb or ("confirm" if any(r.epochs for r in pareto_front(results, view)) else "runs")
+    verb = verb or ("confirm" if any(r.epochs for r in worth_confirming(results, view)) else "runs")
     return f"`workbench {verb} {path}`{_price_of_confirming(study, results, view) if verb == 'confirm' else ''}"
 
 

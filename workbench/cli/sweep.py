@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import socket
 import sys
 from collections.abc import Callable
 from dataclasses import dataclass, replace
@@ -15,7 +14,7 @@ import click
 from workbench import forecast, search
 from workbench.cli import complete, workers
 from workbench.cli.confirm import SEEDS, confirm_front
-from workbench.cli.crew import Crew, Workers, runs_to_come
+from workbench.cli.crew import Crew, Workers, launcher_of, runs_to_come
 from workbench.cli.forecasting import UNBOUNDED_RUNS, budget_text, expectation, forecaster_of, most_runs, warn_if_busy
 from workbench.cli.notebook import end_notebook
 from workbench.cli.options import COUNT, POSITIVE, SHARE, Whole, gathered, placed, setting
@@ -37,19 +36,18 @@ from workbench.errors import UsageError
 from workbench.front.budgets import budget_uses
 from workbench.front.members import pareto_front
 from workbench.front.objectives import View
-from workbench.ledger import Ledger
+from workbench.ledger import OPENING_SECONDS, Away, Ledger, Patience
 from workbench.prices import Prices
 from workbench.quantities import dollars
 from workbench.result import by_run, labels_bought, originals, spent_usd
 from workbench.settings import AUTO, stated
-from workbench.sweep import Needs, RayLauncher, Unwritten, check_data, graded_by, provenance
+from workbench.sweep import Unwritten, check_data, graded_by, provenance
 from workbench.sweep import sweep as work
 
 if TYPE_CHECKING:
-    from workbench.ledger import Patience
     from workbench.prices import Offer
     from workbench.study import Study
-    from workbench.sweep import Autoscaler, Launcher, Limits, Outcome
+    from workbench.sweep import Limits, Outcome
 
 F = TypeVar("F", bound=Callable[..., Any])
 
@@ -67,7 +65,7 @@ class SweepOptions(TrainingOptions):
             confirmed.
         confirm_seeds: New seeds then.
         stop_below: Least growth that the next US$ is expected to buy; None is no bound.
-        workers: Processes that work at once; `auto`: as many as the machine's devices are worth.
+        workers: Processes that work at once; `auto`: as many as the machine's devices are worth. With `ray`: on each GPU.
         devices: GPUs that hold a run together, or `auto`; None: what the study says.
         ray: The address of a cluster of Ray's that they work on; None: they work on this machine.
         log_samples: Examples that are put on record with each checkpoint.
@@ -110,10 +108,10 @@ class SweepOptions(TrainingOptions):
         """Raise UsageError where the sampler cannot search this space, or cannot end as it is told
         to.
         """
-        if self.workers != 1 and self.ray is not None:
+        if self.workers == AUTO and self.ray is not None:
             raise UsageError(
-                f"--workers {self.workers} is for the devices of one machine, and --ray has one worker for each device of its "
-                "cluster, whose use it does not measure. Leave one of them out."
+                "--workers auto is for the devices of one machine: how idle those of --ray's cluster are is not measured. "
+                "Name a number, which is how many are to share each GPU, or leave it out for one."
             )
         with placed("sampler"):
             search.check_sampler(self.sampler, self.loaded)
@@ -151,7 +149,8 @@ def sweep_options(command: F) -> F:
             show_default=True,
             metavar="N|auto",
             help="Processes that work at once on this machine: each has one of its GPUs, or a share of its CPUs. auto: as many as "
-            "its CPUs are enough for; on a GPU one, and more while it is measured to be idle and they gain.",
+            "its CPUs are enough for; on a GPU one, and more while it is measured to be idle and they gain. With --ray: how many "
+            "share each GPU whose memory is forecast to hold their runs.",
         ),
         click.option(
             "--ray",
@@ -232,7 +231,13 @@ def opened(
     asked.check(offer, label_usd)
     measured = Measured.of(asked.loaded, offer, asked.together)
     first()
-    ledger = Ledger.open(asked.loaded, url_of(asked), patience)
+    patience = patience or Patience(OPENING_SECONDS)
+    try:
+        with patience.hurried():
+            ledger = Ledger.open(asked.loaded, url_of(asked), patience)
+    except Away:
+        with measured.unbilled():  # what is left of a budget is not known yet
+            ledger = Ledger.open(asked.loaded, url_of(asked), patience)
     whole = asked.limits()
     limits = whole if asked.confirm_share is None else whole.keeping(asked.confirm_share)
     return Setup(asked, offer, label_usd, measured, ledger, limits)
@@ -266,6 +271,7 @@ def _set_up(asked: SweepOptions, offer: Offer, label_usd: float) -> tuple[Setup,
 
 def check_study(study: Study) -> None:
     """Say what looks wrong, and raise UsageError where a sweep would fail."""
+    forecast.find_models(study)
     for line in check_data(study):  # first, as in `plan`
         messages.print(line, style="yellow", markup=False)
     forecast.check(study)
@@ -370,31 +376,6 @@ def _unspent(setup: Setup, outcome: Outcome) -> str:
         return ""
     left, more = dollars(limits.max_usd - spent), 2 * (limits.trials or 0)
     return f" {left} of {dollars(limits.max_usd)} are left: --trials {more} goes on for them."
-
-
-def launcher_of(asked: SweepOptions, setup: Setup, crew: Crew) -> tuple[Launcher, Autoscaler | None]:
-    """What starts the workers that were asked for, and what says how many there are to be on each GPU; None where that is settled.
-
-    Raises:
-        EnvironmentFault: There is no cluster at the address.
-        UsageError: The ledger is a file, and machines of the cluster could not reach it.
-    """
-    assert setup.forecaster is not None
-    if asked.ray is None:
-        local = crew.launcher()
-        return local, crew.autoscaler(local) if crew.grows else None
-    if asked.together > 1:
-        raise UsageError("--devices, or the devices= of a study, is for the GPUs of one machine; --ray has each worker use one.")
-    needs = Needs.of(forecast.typical(setup.forecaster))
-    launcher = RayLauncher(asked.ray, needs, lambda text: messages.print(text, style="yellow", markup=False))
-    others = sorted(launcher.hosts() - {socket.gethostname()})
-    if others and url_of(asked).startswith("sqlite"):
-        launcher.close()
-        raise UsageError(
-            f"the ledger is a file, and {others[0]} is another machine. Name one that all of them reach: "
-            "--storage postgresql+psycopg2://user@host/name."
-        )
-    return launcher, None
 
 
 def _print_head(question: str, view: View, dimensions: int) -> None:

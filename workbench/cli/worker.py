@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING
 import click
 
 from workbench.cli import workers
-from workbench.cli.crew import Crew
+from workbench.cli.crew import Crew, launcher_of
 from workbench.cli.forecasting import forecaster_of
 from workbench.cli.notebook import MLFLOW_PATIENCE_SECONDS, end_notebook
 from workbench.cli.options import gathered
@@ -23,7 +23,7 @@ from workbench.cli.printing import messages, waiting
 from workbench.cli.progress import Progress
 from workbench.cli.setup import prices_of, url_of
 from workbench.cli.spending import ask
-from workbench.cli.sweep import SweepOptions, check_study, launcher_of, opened, sweep_options
+from workbench.cli.sweep import SweepOptions, check_study, opened, sweep_options
 from workbench.cli.workers import Reporting, tell
 from workbench.errors import EnvironmentFault
 from workbench.ledger import AWAY_SECONDS, Ledger, Patience
@@ -60,8 +60,9 @@ def worker(asked: WorkerOptions) -> None:
 
     Machines that name one ledger (--storage) work on one sweep: budgets and labels are counted once, by the limits of whoever came
     first, and nothing is made twice. Each bills its own offer: --platform, or its line in the table [machines] of workbench.toml;
-    --platform metadata asks its cloud. With --states one goes on with what another has left. It ends with the sweep; Ctrl-C, or a
-    SIGTERM, ends this machine's work alone, and what it was making is left for the others.
+    --platform metadata asks its cloud, which is also asked whether it is about to take the machine away. With --states one goes on
+    with what another has left. It ends with the sweep; Ctrl-C, a SIGTERM, or its cloud's notice ends this machine's work alone, and
+    what it was making is left for the others.
     """
     if asked.supervised:
         _supervised(asked)

@@ -31,6 +31,7 @@ and models.
     inspection    a look at a user's data: its columns, and the kind of task they are for
     interactions  who had what, and what the items are
     labelled      texts with one class or several
+    licences      what is known of the licences of packages, and of built-in data
     media         files of images and sounds with a class each
     model_files   where a model's files are; the one place that loads them
     models        models and tokenisers by name

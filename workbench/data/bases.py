@@ -14,7 +14,7 @@ from collections import OrderedDict
 from collections.abc import Callable, Iterable
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from workbench import process
+from workbench import cgroups
 from workbench.data import fingerprints, models
 from workbench.errors import is_out_of_memory
 from workbench.usage import Usage
@@ -122,7 +122,7 @@ def _key(model: str, auto_class: str, weights: str, settings: dict[str, Any]) ->
 
 def _bound() -> int:
     held = sum(base.size for base in _kept.values())
-    return min(MOST_BYTES, int(SHARE * (process.available_bytes() + held)))
+    return min(MOST_BYTES, int(SHARE * (cgroups.available_bytes() + held)))
 
 
 def _make_room(bound: int) -> None:

@@ -12,7 +12,7 @@ from importlib import metadata
 from pathlib import Path
 from typing import Any
 
-from workbench.data import cache
+from workbench.data import cache, hub
 from workbench.errors import EnvironmentFault
 
 REVISION = 1
@@ -93,7 +93,7 @@ def _make(draft: Path, shape: Any, processor: Any) -> None:
     import torch
     from transformers import AutoModel
 
-    with torch.random.fork_rng(devices=[]):
+    with hub.quiet(), torch.random.fork_rng(devices=[]):
         torch.manual_seed(0)
         AutoModel.from_config(shape, dtype=torch.float32).save_pretrained(draft)
-    processor.save_pretrained(draft)
+        processor.save_pretrained(draft)

@@ -8,23 +8,39 @@ from __future__ import annotations
 
 import contextlib
 import functools
+import threading
 from collections.abc import Iterator
 from pathlib import Path
 
 from workbench.errors import EnvironmentFault, UsageError
 
+PATIENCE_SECONDS = 3.0
+"""How long the hub has to answer."""
+
 
 @functools.cache
 def reachable() -> bool:
-    """Whether the hub answers within three seconds. Asked once a process; False where
+    """Whether the hub answers within `PATIENCE_SECONDS`. Asked once a process; False where
     HF_HUB_OFFLINE is set.
     """
-    from huggingface_hub import constants, get_session
+    from huggingface_hub import constants
 
     if constants.HF_HUB_OFFLINE:
         return False
+    found: list[bool] = []
+    # A thread, as no timeout of a request covers the look-up of a name, which takes half a minute
+    # where no name server answers.
+    asked = threading.Thread(target=lambda: found.append(_answers()), name="hub", daemon=True)
+    asked.start()
+    asked.join(PATIENCE_SECONDS)
+    return found == [True]
+
+
+def _answers() -> bool:
+    from huggingface_hub import constants, get_session
+
     try:
-        get_session().head(constants.ENDPOINT, timeout=3)
+        get_session().head(constants.ENDPOINT, timeout=PATIENCE_SECONDS)
     except Exception:  # failures of name, proxy, certificate or time have many classes
         return False
     return True
@@ -59,8 +75,8 @@ def require(name: str, kind: str, what: str, revision: str | None = None) -> Non
         raise UsageError(f"there is no {what} Nor does the hub have {name!r}{f' at {revision!r}' if revision else ''}.") from error
     except Exception as error:  # a failure of the network, by whatever name, or nothing in the cache
         raise EnvironmentFault(
-            f"there is no {what} It is no path here either, and the hub cannot be reached from this machine "
-            f"({type(error).__name__}). Check the name, connect to the network, or give the path of a local copy."
+            f"the hub cannot be reached from this machine ({type(error).__name__}), and here there is no {what} Check the name, "
+            "connect to the network, or give the path of a local copy."
         ) from error
 
 

@@ -76,11 +76,15 @@ def _from_data(path: Path, form: Form) -> dict[str, Source]:
 
 def _from_hub(data: str, form: Form) -> dict[str, Source]:
     name, _, configuration = data.partition(":")
+    hint = did_you_mean(data, form.built_in)
+    if "/" not in name and " Did you mean" in hint:  # as of models: a slip, for which nobody needs the hub
+        raise UsageError(f"there is no data set {data!r}.{hint} A file is written ./name, a data set on the hub owner/name.")
     try:
         import datasets  # type: ignore[import-untyped,unused-ignore]
     except ImportError as error:
         raise EnvironmentFault(f"{data!r} is a name on the hub, and `datasets` is not installed. pip install datasets.") from error
-    hub.require(name, "dataset", f"data set {data!r}.{did_you_mean(data, form.built_in)}")
+    hub.require(name, "dataset", f"data set {data!r}.{hint}")
+    datasets.disable_progress_bars()  # it has a switch of its own
     with hub.quiet():
         try:
             found = datasets.load_dataset(name, configuration or None)

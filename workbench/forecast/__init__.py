@@ -22,7 +22,7 @@ from workbench.forecast.calibration import Calibration, calibrate
 from workbench.forecast.forecast import Forecast
 from workbench.forecast.forecaster import Forecaster
 from workbench.forecast.machine import Machine, device_memory_bytes
-from workbench.forecast.pairs import Plan, check, plan, problems
+from workbench.forecast.pairs import Plan, check, find_models, plan, problems
 from workbench.forecast.pricing import Compute, CostForecast, is_price_of, on_offer
 from workbench.forecast.timing import Timing
 from workbench.forecast.typical import Ranked, Terms, Typical, of_runs, rank, trials_within, typical
@@ -42,6 +42,7 @@ __all__ = [
     "calibrate",
     "check",
     "device_memory_bytes",
+    "find_models",
     "is_price_of",
     "of_runs",
     "on_offer",

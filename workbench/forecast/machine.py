@@ -8,7 +8,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from workbench import prices, process, training
+from workbench import cgroups, prices, training
 from workbench.meter import cpu_energy, host, number_gpus_as_nvml
 from workbench.meter.processors import AVERAGE, CpuPower, cpu_power
 
@@ -66,7 +66,7 @@ class Machine:
         import torch
 
         number_gpus_as_nvml()
-        cpus, model = host.cpus_held(), host.cpu_model()
+        cpus, model = cgroups.cpus_held(), host.cpu_model()
         common: dict[str, Any] = {"cpus": cpus, "memory_bytes": device_memory_bytes(), "cpu_watts": cpu_power(model)}
         if torch.cuda.is_available():
             name = torch.cuda.get_device_properties(0).name
@@ -96,7 +96,7 @@ def device_memory_bytes() -> int:
     number_gpus_as_nvml()
     if torch.cuda.is_available():
         return int(torch.cuda.get_device_properties(0).total_memory)
-    return process.available_bytes()
+    return cgroups.available_bytes()
 
 
 def _processors(model: str, cpus: float) -> str:

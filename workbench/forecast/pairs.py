@@ -20,6 +20,7 @@ from workbench.methods import Method
 from workbench.space import Choice, Value, dimensions, is_number, resolve
 from workbench.study import Recipe, Study, also, sequences
 from workbench.tasks.base import EACH, Task
+from workbench.tasks.tables import LabelledTask
 
 
 @dataclass(frozen=True)
@@ -54,16 +55,29 @@ class Plan:
         return not self.problem
 
 
+def find_models(study: Study) -> None:
+    """Find every model of the study, before any of its data are read, which takes longer.
+
+    Raises:
+        UsageError: A model does not exist.
+        EnvironmentFault: A model's configuration cannot be fetched.
+    """
+    for model in dict.fromkeys(start.architecture for start in starts(study)):
+        try:
+            models.config(model)
+        except (UsageError, EnvironmentFault) as error:
+            raise type(error)(_with_what_is_at_hand(str(error), study.recipe.task, model)) from error
+
+
 def plan(study: Study) -> Iterator[Plan]:
     """Build every model with every method of the study, without weights, and yield what that shows.
 
     The weights that a model asks for are compared with the headers of its files, its tokeniser with
     its embeddings, and the longest row of the study with what the wrapped model takes.
 
-    Raises:
-        UsageError: A model does not exist.
-        EnvironmentFault: A model's configuration cannot be fetched.
+    Raises as `find_models`.
     """
+    find_models(study)
     memory = machine.device_memory_bytes()
     weights = min(options(study.recipe.weights), key=lambda each: -WEIGHT_BYTES[each])  # the largest speaks for all
     known: dict[str, list[tuple[Task, str]]] = {}
@@ -71,10 +85,6 @@ def plan(study: Study) -> Iterator[Plan]:
         yield _parent(before, memory)
     for start in starts(study):
         model = start.architecture
-        try:
-            models.config(model)
-        except (UsageError, EnvironmentFault) as error:
-            raise type(error)(_with_what_is_at_hand(str(error), study.recipe.task, model)) from error
         if model not in known:
             known[model] = [(task, _problem_of(model, task)) for task in _heads(study.recipe.task, model)]
         for method in chosen_methods(study.recipe.method, start.model):
@@ -142,10 +152,14 @@ def _with_what_is_at_hand(text: str, task: Any, model: str) -> str:
         return text
     # The first task stands for the others: this is a hint, not the plan.
     first = _longest_form(options(task)[0])
+    if isinstance(first, LabelledTask) and not first.labels:
+        # Any labels do: to find those of the data takes half a minute.
+        first = dataclasses.replace(first, labels=(("a", "a"), ("b", "b")))
     able = []
-    for built_in in MODELS:
+    for built_in, of in MODELS.items():
         with contextlib.suppress(UsageError, EnvironmentFault):
-            first.formulation(models.kind(built_in))
+            # To look into a GGUF file a folder is made of it; all that are read are of language models.
+            first.formulation("decoder" if of.is_gguf and of.place else models.kind(built_in))
             able.append(built_in)
     module = type(first).__module__
     what = module.rpartition(".")[2] if module.startswith("workbench.tasks.") else type(first).__name__

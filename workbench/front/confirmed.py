@@ -11,7 +11,10 @@ Clapp & Campbell 1971, J. Petroleum Technology 23:641; for choosing models, Cawl
 - Checkpoints of one run share their seeds and are not independent: degrees of freedom are counted **once a run**, too few rather
   than too many.
 - The interval covers how the score varies with the seed of training, on the same examples to train and grade by. It does not
-  cover which examples happened to be in these sets.
+  cover which examples happened to be in these sets. What no seed changes (a model that was only asked, a head that is fitted at
+  once) has nothing of that kind: its score on the test split has the interval of a share of so many examples instead.
+- Members that do no better than the commonest answer given to everything are not confirmed where others do: new seeds of a guess
+  tell nothing.
 - Two points are **tied** when a t-test of their difference does not tell them apart at 5 %, corrected by Holm's step-down method
   (Holm 1979, Scand. J. Statistics 6:65) over the comparisons that are made: each point with the next dearer one, and with the
   best. A tie is no proof of being equal: more seeds may break it.
@@ -27,7 +30,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from statistics import fmean
 
-from workbench.front.intervals import Interval, estimates, ties
+from workbench.front.intervals import Interval, estimates, share, ties
 from workbench.front.members import pareto_front
 from workbench.front.objectives import View
 from workbench.result import Result, current
@@ -44,10 +47,12 @@ class Confirmed:
         failed: Number of new seeds that ran out of memory or diverged before the end. They are in no mean, so a mean
             flatters a point that has some.
         score: The study's score on the dev set: mean over the new seeds, with its interval.
-        test: The same on the held-out test split; None where that was not graded.
+        test: The same on the held-out test split; None where that was not graded. Where no seed changes it, its interval is over
+            the examples.
         test_original: Score on the test split of the weights that the sweep kept; None where they were not graded.
         usd: Mean cost of making the replicates from cold, in US$ at the view's prices; None where it is unknown.
         tied_with: Recipe ids of the points that it is tied with; None where the variance over seeds is unknown.
+        examples: Number of test examples that the interval of `test` is over; 0 where it is over seeds, or there is none.
     """
 
     point: Result
@@ -58,6 +63,15 @@ class Confirmed:
     test_original: float | None
     usd: float | None
     tied_with: tuple[str, ...] | None
+    examples: int = 0
+
+
+def worth_confirming(results: Sequence[Result], view: View) -> list[Result]:
+    """Return the members of the front as the sweep found it, cheapest first, without those that do no better than the commonest
+    answer given to everything. These too where there are no others.
+    """
+    members = pareto_front(results, view)
+    return [r for r in members if not view.by_chance(r)] or members
 
 
 def confirmations(results: Sequence[Result], view: View) -> dict[str, Confirmed]:
@@ -98,11 +112,12 @@ def confirmations(results: Sequence[Result], view: View) -> dict[str, Confirmed]
             tied_with=None if tied is None else tuple(order[k] for k in sorted(tied[i])),
         )
     for name in graded.keys() - found.keys() & points.keys():
-        # A model that is only asked has no seed: its score stands as measured, without an interval.
+        # A model that is only asked has no seed: its score stands as measured.
         if points[name].epochs == 0:
-            score = Interval(points[name].scores[view.maximize])
-            test = Interval(graded[name])
-            found[name] = Confirmed(points[name], 0, 0, score, test, graded[name], view.cost(points[name], "usd"), ())
+            score, examples = Interval(points[name].scores[view.maximize]), int(view.grading.get("test_examples") or 0)
+            test = share(graded[name], examples) if examples else Interval(graded[name])
+            cost = view.cost(points[name], "usd")
+            found[name] = Confirmed(points[name], 0, 0, score, test, graded[name], cost, (), examples)
     return found
 
 

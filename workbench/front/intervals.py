@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Hashable, Mapping, Sequence
 from dataclasses import dataclass
-from statistics import fmean, variance
+from statistics import NormalDist, fmean, variance
 from typing import TypeVar
 
 CONFIDENCE = 0.95
@@ -50,6 +50,18 @@ def estimates(groups: Sequence[Sequence[float]], runs: Sequence[Hashable]) -> li
             half = half_width(scatter.dof) * math.sqrt(scatter.variance / len(values))
             found.append(Interval(fmean(values), fmean(values) - half, fmean(values) + half))
     return found
+
+
+def share(score: float, examples: int) -> Interval:
+    """Return a score from 0 to 100 with the 95 % interval of a share of so many examples (Wilson 1927, JASA 22:209): how it varies
+    with the examples that happen to be there.
+
+    A mean of scores between 0 and 1 varies no more than such a share, for which the interval is at most too wide.
+    """
+    p, z = score / 100, NormalDist().inv_cdf(0.5 + CONFIDENCE / 2)
+    middle, spread = p + z * z / (2 * examples), z * math.sqrt(p * (1 - p) / examples + (z / (2 * examples)) ** 2)
+    low, high = (100 * end / (1 + z * z / examples) for end in (middle - spread, middle + spread))
+    return Interval(score, low, high)
 
 
 def seed_variances(groups: Sequence[Sequence[float]], runs: Sequence[Hashable]) -> list[SeedVariance | None]:

@@ -54,6 +54,7 @@ class View:
             `adopted` is given.
         require: Bounds that a member of the front keeps, as `Study.bounds` gives them.
         own: Whether what was made on another machine than the offer's is priced as it was paid there, and not carried over.
+        grading: What grades the points, as `workbench.sweep.graded_by` tells it; empty where that is unknown.
     """
 
     maximize: str
@@ -66,12 +67,14 @@ class View:
     sweep_usd: float | None = None
     require: Mapping[str, Mapping[str, float]] = field(default_factory=dict)
     own: bool = False
+    grading: Mapping[str, Any] = field(default_factory=dict)
 
     @classmethod
     def of(cls, description: Mapping[str, Any], offer: Offer, label_usd: float) -> View:
         """The view that a ledger's description asks for."""
         named = description["maximize"], tuple(description["minimize"]), description["reference"]
-        return cls(*named, offer, label_usd, require=description.get("require") or {})
+        require, grading = description.get("require") or {}, description.get("grading") or {}
+        return cls(*named, offer, label_usd, require=require, grading=grading)
 
     def amortized_over(self, adopted: int, results: Sequence[Result]) -> View:
         """Return this view with the sweep's own compute added to every bill, amortised over so many adopted models.
@@ -134,6 +137,11 @@ class View:
     def unmet(self, result: Result) -> list[str]:
         """Return the scores of a point that do not keep a bound of `require`; an unknown one keeps none."""
         return [name for name, bound in self.require.items() if not _keeps(result.scores.get(name), bound)]
+
+    def by_chance(self, result: Result) -> bool:
+        """Whether a point does no better than the commonest answer given to everything; False where that is unknown."""
+        constant = self.grading.get("constant_score")
+        return constant is not None and result.scores.get(self.maximize, constant) <= constant
 
     def coordinates(self, result: Result) -> tuple[float, ...] | None:
         """Return the coordinates of a Result as a point to be minimised: minus its score, then its costs.

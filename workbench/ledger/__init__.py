@@ -33,9 +33,9 @@ from workbench.ledger import store
 from workbench.ledger.address import default_url
 from workbench.ledger.faults import shown
 from workbench.ledger.imported import ImportedLedger
-from workbench.ledger.leases import HEARTBEAT_SECONDS, SILENCE_SECONDS, Lease, alive, new_token
+from workbench.ledger.leases import HEARTBEAT_SECONDS, SILENCE_SECONDS, Lease, Worker, alive, new_token
 from workbench.ledger.ledger import Ledger
-from workbench.ledger.patience import AWAY_SECONDS, Away, Patience
+from workbench.ledger.patience import AWAY_SECONDS, OPENING_SECONDS, Away, Patience
 from workbench.ledger.reading import LedgerSnapshot
 from workbench.ledger.trials import distribution
 
@@ -48,7 +48,9 @@ __all__ = [
     "Ledger",
     "Patience",
     "LedgerSnapshot",
+    "OPENING_SECONDS",
     "SILENCE_SECONDS",
+    "Worker",
     "alive",
     "default_url",
     "distribution",

@@ -6,7 +6,7 @@ import time
 import uuid
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
-from typing import Any
+from typing import Any, NamedTuple
 
 from workbench import process
 from workbench.ledger.trials import is_result
@@ -97,6 +97,19 @@ def alive(record: Mapping[str, Any], now: float | None = None) -> bool:
     """
     by_host = lives(record)
     return (time.time() if now is None else now) - float(record["beat"]) < SILENCE_SECONDS if by_host is None else by_host
+
+
+class Worker(NamedTuple):
+    """Tells a worker from all others: its host, its process, and when that was started, as `process.this_process` has them."""
+
+    host: str
+    pid: int
+    process_started: float
+
+    @classmethod
+    def of(cls, record: Mapping[str, Any]) -> Worker:
+        """That of a lease's record, or of a process's."""
+        return cls(*(record[name] for name in cls._fields))
 
 
 def is_own(record: Mapping[str, Any]) -> bool:

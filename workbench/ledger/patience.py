@@ -60,6 +60,11 @@ class Patience:
     _since: float | None = field(default=None, init=False)
     _told: bool = field(default=False, init=False)
 
+    @property
+    def is_away(self) -> bool:
+        """Whether the ledger did not answer when it was asked last."""
+        return self._since is not None
+
     def tried(self, call: Callable[[], T]) -> T:
         """What `call` gives, which must come to the same if it is made more than once. Raises Away when it stays away."""
         pause = _FIRST_PAUSE_SECONDS

@@ -14,7 +14,7 @@ from workbench.errors import EnvironmentFault
 from workbench.ledger import leases, trials
 from workbench.ledger.create import RESULT, STUDY
 from workbench.ledger.faults import mapped, shown
-from workbench.ledger.leases import HEARTBEAT_SECONDS, Lease
+from workbench.ledger.leases import HEARTBEAT_SECONDS, Lease, Worker
 from workbench.ledger.patience import Patience
 from workbench.ledger.statements import BEAT, LEASE
 from workbench.ledger.study_attributes import STEPS, NotedStudy, description_of, ended_of, mapping, mlflow_runs_of
@@ -80,7 +80,7 @@ class ReadableLedger(NotedStudy):
         if self._attributes_known is None:
             self._attributes_known = self._noted()
         leased = {lease.number: lease.result for lease, _ in self._held}
-        by_number = self._read | leased if running else self._read
+        by_number = leased | self._read if running else self._read  # what was finished since those were read counts
         return self._as_seen(by_number, self._attributes_known)
 
     def _as_seen(self, by_number: Mapping[int, Result], attributes: Mapping[str, Any]) -> list[Result]:
@@ -149,6 +149,11 @@ class ReadableLedger(NotedStudy):
             for trial_id, number, state, record in self._rows()
             if state == "RUNNING"
         ]
+
+    @property
+    def at_work(self) -> Mapping[Worker, Result]:
+        """What each worker that held a lease was making when the ledger was read last."""
+        return {Worker.of(record): lease.result for lease, record in self._held}
 
     def _lease_of(self, trial_id: int, number: int, record: Mapping[str, Any]) -> Lease:
         return Lease(trial_id, self._parsed(lambda r: leases.of_lease(r, number), record, number))

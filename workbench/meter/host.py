@@ -10,8 +10,8 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
+from workbench import cgroups
 from workbench.meter.contention import RunQueue, Waits
-from workbench.process import cpus
 
 if TYPE_CHECKING:
     import psutil
@@ -211,58 +211,9 @@ def cpu_time() -> CpuTime:
     return CpuTime(busy, float(getattr(times, "steal", 0.0)))
 
 
-def cpus_held(root: Path = Path("/")) -> float:
-    """Logical CPUs this process may use: the smaller of its affinity and its cgroup's quota (which may be a fraction).
-
-    Args:
-        root: The file system in which `proc/` and `sys/` are looked up.
-    """
-    count = float(cpus())
-    return min([count, *_quotas(root)])
-
-
-def _quotas(root: Path) -> Iterator[float]:
-    """CPU quotas of this process's cgroup and of those above it."""
-    for folder in _cgroups(root, "cpu"):
-        text = _read(folder / "cpu.max") or f"{_read(folder / 'cpu.cfs_quota_us')} {_read(folder / 'cpu.cfs_period_us')}"
-        quota, _, period = text.partition(" ")
-        if quota.isdigit() and period.isdigit():  # "max" and -1 mean no limit
-            yield int(quota) / int(period)
-
-
-def memory_held(root: Path = Path("/")) -> int:
-    """Bytes of memory of this host, or the limit of our cgroup where that is smaller."""
-    import psutil
-
-    files = [folder / name for folder in _cgroups(root, "memory") for name in ("memory.max", "memory.limit_in_bytes")]
-    return min(psutil.virtual_memory().total, *(int(text) for text in map(_read, files) if text and text.isdigit()), sys.maxsize)
-
-
-def _cgroups(root: Path, controller: str) -> Iterator[Path]:
-    """Folders of this process's cgroup and of those above it, for versions 2 and 1 of the interface."""
-    for line in (_read(root / "proc/self/cgroup") or "").splitlines():
-        _, controllers, path = line.split(":", 2)
-        if controllers and controller not in controllers.split(","):
-            continue
-        base = root / "sys/fs/cgroup" / (controller if controllers else "")
-        here = base / path.strip("/")  # a container may not see its own path: then only `base` is there
-        for folder in (here, *here.parents):
-            yield folder
-            if folder == base:
-                break
-
-
 def cpu_model(root: Path = Path("/")) -> str:
     """Name of the processor as the kernel gives it, e.g. `"Intel(R) Xeon(R) Processor"`."""
-    for line in (_read(root / "proc/cpuinfo") or "").splitlines():
+    for line in (cgroups.read(root / "proc/cpuinfo") or "").splitlines():
         if line.startswith("model name"):
             return line.partition(":")[2].strip()
     return platform.processor() or platform.machine()
-
-
-def _read(path: Path) -> str | None:
-    """Text of a small system file, or None where it cannot be read."""
-    try:
-        return path.read_text(encoding="utf-8").strip()
-    except (OSError, UnicodeDecodeError):
-        return None

@@ -28,7 +28,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
 
-from workbench import process
+from workbench import cgroups
 from workbench.errors import UsageError
 from workbench.meter import cpu_energy, host, readings
 from workbench.meter.gpu_energy import Device
@@ -77,9 +77,9 @@ class Meter:
         self._nvml = Nvml.open(environ.get("CUDA_VISIBLE_DEVICES")) if gpu else Nvml(absence="none asked for")
         self.devices: tuple[Device, ...] = tuple(gpu.device for gpu in self._nvml.gpus)
         rate = f"sampled at {1 / self._interval:g} Hz and at the edges" if self._interval else "sampled at the edges"
-        cpus, model = host.cpus_held(root), host.cpu_model(root)
+        cpus, model = cgroups.cpus_held(root), host.cpu_model(root)
         # A quota makes threads wait whenever it is used up, on the quietest host too.
-        no_waits = "unknown: this container's CPU quota makes threads wait as others do" if cpus < process.cpus() else ""
+        no_waits = "unknown: this container's CPU quota makes threads wait as others do" if cpus < cgroups.cpus() else ""
         self._facts = readings.Facts(
             cpus=cpus,
             cpu_model=model,
@@ -88,7 +88,7 @@ class Meter:
             gpus=self.devices,
             gpu_absence=self._nvml.absence,
             watts=cpu_power(model),
-            memory_bytes=host.memory_held(root),
+            memory_bytes=cgroups.memory_bytes(root),
             no_waits=no_waits,
         )
         self._windows: list[Window] = []

@@ -4,6 +4,7 @@
 whole machines and serving are views beside it. The facts are rows of the CSV files here, each with its source, and a user's
 `workbench.toml` adds to or overrides them.
 
+    cloud_metadata  what a cloud tells a machine of itself, where it is asked
     datasheets  what a GPU can do by its datasheet
     live        prices of today, from gpuhunt's catalogue
     offers      a priced machine, and `usd`: dollars as a view of usage
@@ -15,13 +16,14 @@ whole machines and serving are views beside it. The facts are rows of the CSV fi
     views       as the platform bills it, per prediction served, break-even
 """
 
+from workbench.prices.cloud_metadata import METADATA, interruption
 from workbench.prices.datasheets import Gpu, fits, gpu, gpus, same_gpu
 from workbench.prices.offers import JOULES_PER_KWH, Offer, Prices, electricity_usd, usd
 from workbench.prices.platforms import Platform, platform
 from workbench.prices.precedence import label_usd_of, offer_of
 from workbench.prices.price_book import DEFAULT, find, load
 from workbench.prices.repricing import Carried, carry
-from workbench.prices.this_machine import METADATA, own_offer
+from workbench.prices.this_machine import own_offer
 from workbench.prices.views import billed_seconds, billed_usd, break_even_predictions, serving_usd_per_1000
 
 __all__ = [
@@ -42,6 +44,7 @@ __all__ = [
     "Carried",
     "carry",
     "METADATA",
+    "interruption",
     "own_offer",
     "Platform",
     "Prices",

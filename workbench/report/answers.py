@@ -7,6 +7,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from workbench.front.confirmed import Confirmed
+from workbench.front.intervals import Interval
 from workbench.front.objectives import View, bounds_text
 from workbench.front.points import Points
 from workbench.quantities import banded, duration, many, number
@@ -186,14 +187,29 @@ def ties_text(members: Sequence[Result], view: View) -> str:
     return " ".join(sentences)
 
 
-def score_text(score: float, known: Confirmed | None) -> str:
-    """Write a score, or what new seeds say of it: `68.9 (67.5 to 70.3, 3 new seeds)`."""
+def score_text(score: float, known: Confirmed | None, *, brief: bool = False) -> str:
+    """Write a score, or what new seeds say of it: `68.9 (67.5 to 70.3, 3 new seeds)`; `brief`: `68.9 (67.5…70.3)`."""
     if known is None or not known.seeds:
         return f"{score:.1f}"
-    mean, low, high = known.score.mean, known.score.low, known.score.high
-    band = "" if low is None or high is None else f"{low:.1f} to {high:.1f}, "
-    failed = f", {known.failed} more failed" if known.failed else ""
-    return f"{mean:.1f} ({band}{many(known.seeds, 'new seed')}{failed})"
+    failed = f"{known.failed} more failed" if known.failed else ""
+    return _with_interval(known.score, [*([] if brief else [many(known.seeds, "new seed")]), failed], brief=brief)
+
+
+def held_out_text(known: Confirmed | None, *, brief: bool = False) -> str:
+    """Write the score on the test split with its interval: over new seeds, or, where no seed changes it, over the examples:
+    `63.2 (57.1 to 69.0 over 256 examples)`. Empty where there is none.
+    """
+    if known is None or known.test is None:
+        return ""
+    return _with_interval(known.test, [], f" over {many(known.examples, 'example')}" if known.examples else "", brief=brief)
+
+
+def _with_interval(found: Interval, more: Sequence[str], over: str = "", *, brief: bool) -> str:
+    """Write a mean with its interval and what is told behind it."""
+    known = found.low is not None and found.high is not None
+    between = f"{found.low:.1f}{'…' if brief else ' to '}{found.high:.1f}{'' if brief else over}" if known else ""
+    told = ", ".join(filter(None, (between, *more)))
+    return f"{found.mean:.1f} ({told})" if told else f"{found.mean:.1f}"
 
 
 def _best(points: Points) -> Result:
@@ -310,7 +326,9 @@ def _point(result: Result, view: View, of: Mapping[str, Confirmed], *more: str) 
     costs = " and ".join(cost_text(view, result, name) for name in dict.fromkeys((*view.minimize, *more)))
     known = of.get(result.recipe_id)
     score = score_text(result.scores[view.maximize], known) + (" (not confirmed)" if of and known is None else "")
-    test = "" if known is None or known.test is None else f", {known.test.mean:.1f} on the test split"
+    # The interval over seeds stands beside the score already; that over examples is the only one there is.
+    graded = "" if known is None or known.test is None else held_out_text(known) if known.examples else f"{known.test.mean:.1f}"
+    test = f", {graded} on the test split" if graded else ""
     return f"{describe(result)}: {view.maximize} {score}{test} for {costs}"
 
 

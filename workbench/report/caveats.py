@@ -58,16 +58,19 @@ def few_examples(grading: Mapping[str, Any]) -> list[str]:
             its figure is told; where only `graded_examples` is, no figure is claimed.
     """
     examples, graded = grading.get("dev_examples"), grading.get("graded_examples")
+    # A larger `dev=` is of no use where all that there are grade already.
+    more = {None: "", True: ", and the data have no more for dev=: label some", False: ": raise dev= of the task"}
+    tell = f"more dev examples tell{more[grading.get('dev_whole')]}."
     if examples and (half := half_width(examples)) >= WIDE:
         return [
             f"{many(examples, 'dev example')} grade{'s' if examples == 1 else ''} every point: a score of 50 is known to about "
-            f"±{min(half, 50):.0f}. Smaller differences between points may be luck; more dev examples tell."
+            f"±{min(half, 50):.0f}. Smaller differences between points may be luck; {tell}"
         ]
     if not examples and graded and graded < FEW:
         grade = "grades" if graded == 1 else "grade"
         return [
             f"{many(graded, 'dev example')} {grade} every point, fewer than {FEW}. How far chance moves this score is not known: "
-            "differences between points may be luck, and more dev examples tell."
+            f"differences between points may be luck; {tell}"
         ]
     return []
 

@@ -21,12 +21,12 @@ from workbench.result.outdated import kinds, text_of
 from workbench.result.sharing import sharing_text
 
 
-def spent_text(spent: Spending, limits: Mapping[str, float | None], *, workers: int = 1) -> str:
-    """Say what is spent, of how much, and how fast: `$0.0021 of $0.01, 5 min 00 s of 1 h 00 min spent ($0.05/h)`."""
+def spent_text(spent: Spending, limits: Mapping[str, float | None], *, workers: int = 1, rated: bool = True) -> str:
+    """Say what is spent, of how much, and how fast if `rated`: `$0.0021 of $0.01, 5 min 00 s of 1 h 00 min spent ($0.05/h)`."""
     parts = [str(bound) for bound in budget_uses(spent, limits)]
     if limits.get("max_usd") is None:
         parts.insert(0, dollars(spent.usd))
-    rate = usd_per_hour(spent, workers)
+    rate = usd_per_hour(spent, workers) if rated else None
     return f"{', '.join(parts)} spent{'' if rate is None else f' ({dollars(rate)}/h)'}"
 
 

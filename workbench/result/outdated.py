@@ -1,11 +1,11 @@
-"""What is said of Results whose inputs have changed since: they are on the bill, and no points."""
+"""What is said of Results whose inputs have changed since, which are on the bill and no points; and of those on an earlier bill."""
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 
 from workbench.quantities import many
-from workbench.result import Result, inputs
+from workbench.result import Result, by_run, inputs
 
 _WORDS = {
     "data": "the data changed",
@@ -44,6 +44,14 @@ def text_of(count: int, changed: Iterable[str]) -> str:
         f"{many(count, 'result')} {are} of other inputs ({changes(changed)}) and left off the front; what {they} cost stays "
         "on the bill."
     )
+
+
+def earlier_bill_text(results: Iterable[Result]) -> str:
+    """Say how many of the runs were made before the study was edited, to be appended: they count as trials, and are on the bill of
+    the study as it was. Empty for none.
+    """
+    runs = len(by_run(r for r in results if r.taken_over))
+    return f"; on the bill from before the study was edited: {many(runs, 'run')}" if runs else ""
 
 
 def outdated_record(results: Sequence[Result]) -> dict[str, object]:

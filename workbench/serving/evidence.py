@@ -6,12 +6,11 @@ from __future__ import annotations
 
 import re
 from dataclasses import asdict, dataclass
-from importlib import metadata
 from pathlib import Path
 from typing import Any
 
 from workbench import carbon
-from workbench.data import hub
+from workbench.data import hub, licences
 from workbench.data.builtin import MODELS
 from workbench.data.model_files import file_of
 from workbench.errors import WorkbenchError
@@ -21,7 +20,7 @@ from workbench.result import Result
 from workbench.study import Recipe
 from workbench.study.also import scores_of
 
-UNKNOWN = "unknown"
+UNKNOWN = licences.UNKNOWN
 
 TORCH = "torch"
 """The form of a model as the sweep had it."""
@@ -57,7 +56,8 @@ class Evidence:
         data: What the data are called.
         data_digest: Hash of their content.
         licence_model: What the base model's files say of its licence.
-        licence_data: Of the data's licence nothing is known here: whoever deploys has to look.
+        licence_data: Of built-in data of what they are made, under which licences (`workbench.data.licences`). Of others nothing is
+            known here: whoever deploys has to look.
         form: What the model is computed by: `torch`, as the sweep had it, `onnx` or `int8`. `score` and `usd_per_1000` are those
             of this form, all else is the sweep's.
         answers_changed: Share of the answers to the dev set that are others in this form than in torch, 0 to 1; None of torch.
@@ -147,6 +147,7 @@ def of(result: Result, recipe: Recipe, points: Points, study: str) -> Evidence:
         data=str(getattr(recipe.task, "data", type(recipe.task).__name__)),
         data_digest=recipe.task.digest(),
         licence_model=licence_of(recipe.origin),
+        licence_data=licences.of_data(str(getattr(recipe.task, "data", ""))),
         test_mean=None if of_seeds is None else of_seeds.mean,
         test_low=None if of_seeds is None else of_seeds.low,
         test_high=None if of_seeds is None else of_seeds.high,
@@ -166,12 +167,7 @@ def _hardware(result: Result) -> str:
 def licence_of(model: str) -> str:
     """What a model's own files say of its licence: its package's metadata, or the head of its README; else `unknown`."""
     if model in MODELS:
-        try:
-            about = metadata.metadata(MODELS[model].distribution).json
-        except metadata.PackageNotFoundError:
-            return UNKNOWN
-        text = next((str(about[name]) for name in ("license_expression", "license") if about.get(name)), "")
-        return text.splitlines()[0][:100] if text.strip() else UNKNOWN
+        return licences.of_package(MODELS[model].distribution)
     try:
         path = file_of(model, "README.md", local=Path(model).is_dir() or not hub.reachable())
     except WorkbenchError:

@@ -35,6 +35,7 @@ device_sharing    how many workers share one device, by measurement
 autoscaling       as many workers as a machine's devices are worth
 launching         where workers can be, and how one is started there
 ray_launcher      the same on a cluster of Ray's
+ray_nodes         what its machines cost, and how many runs they hold
 machine_files     what starts workers on rented or scheduled machines, as files
 to_label          which texts are worth a label next
 answered          right answers from use, as labels
@@ -63,7 +64,8 @@ from workbench.sweep.launching import Launcher, LocalLauncher, Place
 from workbench.sweep.limits import Limits
 from workbench.sweep.observer import Observer, Outcome
 from workbench.sweep.pending_results import Unwritten
-from workbench.sweep.ray_launcher import Needs, RayLauncher
+from workbench.sweep.ray_launcher import RayLauncher
+from workbench.sweep.ray_nodes import Needs
 from workbench.sweep.sweeping import sweep
 from workbench.sweep.workers import MAX_DEATHS, Neighbours, Orders, Supervisor
 

@@ -76,17 +76,23 @@ class Account:
             more = Spending(more.usd + new * self.budget.label_usd, more.seconds, more.energy_j, new)
         return recorded + more
 
-    def unseen(self, seconds: float, workers: int) -> Spending:
+    def unseen(self, seconds: float, others: Sequence[Result]) -> Spending:
         """What other workers may have spent while the ledger was away and they could not report it.
 
         Args:
             seconds: How long the ledger has been silent.
-            workers: How many others were at work when it was last read. Each is taken to have
-                worked all the time, at the mean power of the study so far.
+            others: What each of them was making when it was heard of last. It is taken to have
+                worked or waited all the time, at its machine's price and at the mean power of the
+                study so far.
         """
-        known, work = self._recorded, seconds * workers
-        energy_j = known.energy_j and known.energy_j / known.seconds * work
-        return self.budget.of_work(work, energy_j, 0)
+        known, usd = self._recorded, list[float | None]()
+        joules = known.energy_j and known.energy_j / known.seconds * seconds
+        for each in others:
+            offer = each.paid or self.budget.offer
+            used = Usage(seconds, cpu_energy_j=joules, gpu_seconds=seconds * each.devices if offer.gpus else 0.0)
+            usd.append(prices.usd(used, offer))
+        energy_j = None if joules is None else joules * len(others)
+        return Spending(None if None in usd else sum(filter(None, usd)), seconds * len(others), energy_j)
 
     def labels_to_come(self, recipe: Recipe) -> Mapping[str, int]:
         """How many labels a run will have used at its end, by data set; empty where no budget asks for it."""

@@ -116,6 +116,11 @@ class Done:
         return self.cause in (Cause.STOPPED_BY_PERSON, Cause.STOPPED_BY_SIGNAL)
 
 
+def done_for(reason: str, *, here_alone: bool = False) -> Done | None:
+    """The end for a reason in words; None where that is empty."""
+    return Done(reason, here_alone=here_alone) if reason else None
+
+
 Answer = Proposal | Wait | Done
 """What a planner answers."""
 

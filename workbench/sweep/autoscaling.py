@@ -11,10 +11,10 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from workbench.cgroups import whole_cpus
 from workbench.forecast import Typical
 from workbench.forecast.typical import START_SECONDS, USABLE_SHARE
 from workbench.meter import Meter
-from workbench.process import cpus
 from workbench.sweep.device_sharing import MOST, Change, DeviceSharing, Pace
 from workbench.sweep.launching import LocalLauncher
 
@@ -44,14 +44,14 @@ def on_processors(run: Typical, runs: float) -> int:
     if run.peak_memory_bytes is None:
         return 1
     held = int(USABLE_SHARE * run.memory_bytes // run.peak_memory_bytes) if run.peak_memory_bytes else MOST
-    workers = max(1, min(cpus(), MOST, held, int(runs)))
+    workers = max(1, min(whole_cpus(), MOST, held, int(runs)))
     work = None if run.seconds is None else run.seconds.value * runs
     return 1 if work is not None and work * (1 - 1 / GAIN) < START_SECONDS * (workers - 1) else workers
 
 
 def most_on(gpus: int) -> int:
     """How many workers each of so many GPUs has at most: `MOST`, and a CPU for each to prepare its batches and launch kernels."""
-    return max(1, min(MOST, cpus() // max(1, gpus)))
+    return max(1, min(MOST, whole_cpus() // max(1, gpus)))
 
 
 def room_on(run: Typical, memory_bytes: int | None) -> Callable[[int], str]:

@@ -5,6 +5,16 @@ Three gates keep a budget, each for what the one before could not see. A run who
 fit is not started. A run that would overrun, judged by its own speed, is stopped at the checkpoint
 before. And a watch reads the meter four times a second, and stops whatever runs when only the
 reserve is left. A budget is therefore passed by no more than `OVERSHOOT_SECONDS` of work.
+
+Of several workers on one ledger each hears there what the others spend. While the ledger is away it
+hears nothing, and waiting is spending: each takes all that it saw at work in the last minute to go
+on spending at their machines' prices, and ends when that and its own work come to the budget. Of
+what was left when they heard of each other last, R, each of N alike so spends R / N, working or
+waiting, and the bill passes the budget by no more than it would with the ledger there. On no bill,
+and told where it has ended a worker, is what one has waited since its last Result; nor are the wait
+to hand in what it has made, and that of a worker that begins while the ledger is away, which knows
+of no budget yet. Two things this cannot see: workers that have come since the last reading, and a
+network that swallows what is sent, where a call takes up to half a minute to fail.
 """
 
 from __future__ import annotations
@@ -33,9 +43,9 @@ OVERSHOOT_SECONDS = 2.0
 """By how many seconds of work a budget may be passed.
 
 This is how long an operation that cannot be broken off takes beyond the reserve: one kernel, or
-writing a Result and the state of a checkpoint. A state that takes longer to write, or a ledger that
-has to be tried again and again, passes the budget by that time. Each of several sweeps on one
-ledger may pass it by so much, since each hears of the others' spending once a second."""
+writing a Result and the state of a checkpoint. A state that takes longer to write passes the budget
+by that time. Each of several sweeps on one ledger may pass it by so much, since each hears of the
+others' spending once a second."""
 
 
 class Budget:

@@ -71,7 +71,8 @@ def graded_by(study: Study) -> dict[str, Any]:
 
     `graded_examples` is how many dev examples there are; `dev_examples` the same where the score is told of example by example, so
     that its standard error is known, else None; `constant_score` what giving all of them the commonest answer has, None where that
-    is not known.
+    is not known; `test_examples` how many are held out, told where `dev_examples` is; `dev_whole` whether the dev examples are all
+    that the data have, fewer than `dev=` asks for, None where that is not known.
     """
     found: list[dict[str, Any]] = []
     for task in _options(study.recipe.task):
@@ -81,7 +82,11 @@ def graded_by(study: Study) -> dict[str, Any]:
                 graded = len(form.splits().dev)
                 examples = graded if study.maximize.removeprefix(WORST_GROUP) in form.per_example else None
                 constant = form.constant_scores().get(study.maximize)
-            found.append({"dev_examples": examples, "graded_examples": graded, "constant_score": constant})
+            most: Any = getattr(form, "dev", None)
+            whole = graded < most if is_whole(most) else None
+            held_out = len(form.splits().test) if study.maximize in form.per_example else None
+            told = {"dev_examples": examples, "graded_examples": graded, "constant_score": constant}
+            found.append({**told, "test_examples": held_out, "dev_whole": whole})
             if found[-1] != found[0]:
                 return {}
     return found[0]

@@ -17,7 +17,7 @@ from workbench import training
 from workbench.errors import Refused, UsageError
 from workbench.estimate import Estimate
 from workbench.forecast import Compute, CostForecast
-from workbench.front.members import pareto_front
+from workbench.front.confirmed import worth_confirming
 from workbench.front.objectives import View
 from workbench.prices import Prices
 from workbench.result import Result, Room, by_run, seen_from
@@ -25,7 +25,7 @@ from workbench.search import MAX_INTERRUPTIONS
 from workbench.space import Space, Value
 from workbench.study import Recipe, Study
 from workbench.sweep.account import Account
-from workbench.sweep.actions import Answer, Claim, Done, Proposal
+from workbench.sweep.actions import Answer, Claim, Done, Proposal, done_for
 from workbench.sweep.current_work import CurrentWork
 from workbench.sweep.grading import Grading
 from workbench.sweep.job import Context, Job
@@ -36,6 +36,9 @@ from workbench.usage import Usage
 
 if TYPE_CHECKING:
     from workbench.training import Checkpoint
+
+BAND = 2.0
+"""The same recipe takes about the same with another seed: a factor that leaves room for a busier machine."""
 
 SEEDS = 3
 """New seeds by default. With fewer than two nothing is known of the scatter."""
@@ -54,6 +57,7 @@ def replicates(study: Study, results: Sequence[Result], view: View, seeds: int) 
 
     Members that were only asked have none, since no seed takes part in what they answer. They are
     graded on the test split beside the first run, or by themselves where there is none (`asked`).
+    Those that are no better than chance are left out (`front.confirmed.worth_confirming`).
     The new seeds are the whole numbers above all that the study may use, the same for every member
     and every start.
 
@@ -70,7 +74,7 @@ def replicates(study: Study, results: Sequence[Result], view: View, seeds: int) 
     # Seeds are the outer loop: when the budget ends early every
     # member has about as many new scores, and none is favoured.
     first = first_new_seed(study)
-    members = [(member, recipe_of(study, member)) for member in pareto_front(results, view)]
+    members = [(member, recipe_of(study, member)) for member in worth_confirming(results, view)]
     if not members and (gone := next((r for r in results if r.outdated and r.status == "complete"), None)):
         raise _not_again(gone)
     trained = [(member, recipe) for member, recipe in members if recipe.method.trains]
@@ -86,7 +90,7 @@ def first_new_seed(study: Study) -> int:
 def asked(results: Sequence[Result], view: View) -> list[Result]:
     """The members of the front that were not trained and have no score on the test split yet."""
     scored = _scored(results)
-    return [member for member in pareto_front(results, view) if member.epochs == 0 and member.recipe_id not in scored]
+    return [member for member in worth_confirming(results, view) if member.epochs == 0 and member.recipe_id not in scored]
 
 
 def _scored(results: Iterable[Result]) -> set[str]:
@@ -165,8 +169,8 @@ def expected(plan: Sequence[Replicate], results: Sequence[Result], view: View) -
     graded += [(member, plan[0].recipe) for member in asked(results, view) if plan]
     whole = trained + sum(_grading_seconds(member, recipe) for member, recipe in graded)
     # Grading is priced at the rate of the training that was measured, since it has no bill yet.
-    usd_compute = Estimate.exact(training * whole / trained if trained else training)
-    compute = Compute(Estimate.exact(whole), usd_compute, energy_j=None, gpu_seconds=None)
+    usd_compute = Estimate.within(training * whole / trained if trained else training, BAND, "measured")
+    compute = Compute(Estimate.within(whole, BAND, "measured"), usd_compute, energy_j=None, gpu_seconds=None)
     return CostForecast(compute, 0, Prices(view.offer, view.label_usd))
 
 
@@ -230,9 +234,9 @@ class ConfirmationPlanner:
         self._room = Room.of(context.provenance)
         self._tried: set[str] = set()  # graded, or not to be graded here: each is proposed once
 
-    def over(self, results: Sequence[Result]) -> str:
-        """Which budget is spent, in words."""
-        return self._context.account.exhausted()
+    def over(self, results: Sequence[Result]) -> Done | None:
+        """The end where a budget is spent."""
+        return done_for(self._context.account.exhausted())
 
     def next(self, results: Sequence[Result], current: str | None = None) -> Answer:
         """The first run of the plan that is missing, is not being made, and fits the budget."""
@@ -279,7 +283,7 @@ class ConfirmationPlanner:
         many = f"{self._seeds} new seed{'' if self._seeds == 1 else 's'}"
         failed = f", but for {len(missing)} that could not be trained" if missing else ""
         missed = len(asked(results, self._view))
-        seedless = sum(member.epochs == 0 for member in pareto_front(results, self._view))
+        seedless = sum(member.epochs == 0 for member in worth_confirming(results, self._view))
         known = seedless - missed
         models, were, them = ("model", "was", "it") if known == 1 else ("models", "were", "them")
         graded = f"{known} {models} that no seed changes {were} graded once on the test split"

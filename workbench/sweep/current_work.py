@@ -9,8 +9,9 @@ import time
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING
 
+from workbench import process
 from workbench.errors import EnvironmentFault
-from workbench.ledger import Away, Lease
+from workbench.ledger import Away, Lease, Ledger, Worker
 from workbench.result import Result, Spending
 from workbench.sweep.device_sharing import Pace
 from workbench.sweep.job import Context
@@ -34,6 +35,12 @@ SILENT_SECONDS = 3.0
 estimated.
 """
 
+SETTLING_SECONDS = 1.0
+"""How long the watch waits for what is on its way into the ledger: a write takes milliseconds."""
+
+SEEN_SECONDS = 60.0
+"""So long after it held a lease a worker is still taken to be at work while the ledger is away: it may be between two."""
+
 
 class CurrentWork:
     """The work at hand, as the heartbeat tells it and the budget's watch counts it.
@@ -55,7 +62,8 @@ class CurrentWork:
         self._reader = context.ledger.reader()  # the watch's: it looks from another thread
         self._due = 0.0  # when the watch reads again
         self._trained = Work()  # before what `progress` tells
-        self._others = 0  # at work when the ledger was last read
+        self._others: Sequence[Result] = ()  # what the others at work were making when they held a lease last
+        self._seen: dict[Worker, tuple[float, Result]] = {}  # when each of them did, and what it was making
         self._read_at = time.monotonic()
 
     @property
@@ -78,13 +86,12 @@ class CurrentWork:
         except Away:
             if not hurried:
                 raise
-            results = ledger.known(running=True)
+            results = unwritten.overlaid(ledger.known(running=True))
         else:
             unwritten.forget(written)
-            self._read_at = time.monotonic()
-        results = unwritten.overlaid(results)
+            results = unwritten.overlaid(results)
+            self._heard(ledger, [r for r in results if r.number != self.held])
         self._context.account.note(results)
-        self._others = sum(r.status == "running" and r.number != self.held for r in results)
         self.results = [r for r in results if r.status != "running"]
         return results
 
@@ -136,18 +143,23 @@ class CurrentWork:
         account, bill = self._context.account, self._context.bill
         before = self.held
         results = self._look() if anew else None
-        # A Result on its way into the ledger is on the meter's bill and in the ledger at once:
-        # counted then, it counts twice.
-        with bill.settling:
+        # A Result on its way into the ledger is on the meter's bill and in the ledger at once: counted then, it counts twice.
+        # One that is on its way for long waits for a ledger that is away, and in what was read last it is not.
+        settled = bill.settling.acquire(timeout=SETTLING_SECONDS)
+        try:
             held, progress = self.held, self.progress
-            if results is not None and held == before:  # else they are of before what we have written since: they are read again
+            # Else they are of before what we have written since: they are read again.
+            if settled and results is not None and held == before:
                 others = [r for r in results if r.number != held]  # what we have consumed is read from the meter
                 account.note(others)
-                self._others, self._read_at = sum(r.status == "running" for r in others), time.monotonic()
+                self._heard(self._reader, others)
             labels = dict(progress.by_order) if progress and held is not None else {}
             spent = account.with_work(bill.consumed(), labels)
             silent = time.monotonic() - self._read_at
-            return spent + account.unseen(silent, self._others) if silent > SILENT_SECONDS and self._others else spent
+            return spent + account.unseen(silent, self._others) if silent > SILENT_SECONDS else spent
+        finally:
+            if settled:
+                bill.settling.release()
 
     def _look(self) -> list[Result] | None:
         began = time.monotonic()
@@ -158,4 +170,14 @@ class CurrentWork:
             return None
         finally:
             took = time.monotonic() - began
-            self._due = began + max(READING_SECONDS, self._others / OTHERS_A_SECOND, took / READING_SHARE)
+            self._due = began + max(READING_SECONDS, len(self._others) / OTHERS_A_SECOND, took / READING_SHARE)
+
+    def _heard(self, ledger: Ledger, others: Sequence[Result]) -> None:
+        """Note who is at work: the ledger has just been read, and `others` are its Results that are not being made here."""
+        now, held, here = time.monotonic(), ledger.at_work, Worker.of(process.this_process())
+        seen = self._seen | {worker: (now, making) for worker, making in held.items() if worker != here}
+        # Never changed in place: the watch and the main thread both come here.
+        self._seen = {worker: known for worker, known in seen.items() if now - known[0] < SEEN_SECONDS}
+        # Who is between two leases spends as well, and nobody else can say what; of those on this host it is known who is gone.
+        between = [making for w, (_, making) in self._seen.items() if w not in held and process.lives(w._asdict()) is not False]
+        self._others, self._read_at = [*(r for r in others if r.status == "running"), *between], now

@@ -12,6 +12,10 @@ from types import FrameType
 from typing import Any
 
 from workbench.result import Cause
+from workbench.sweep.periodic import Regularly
+
+NOTICE_SECONDS = 5.0
+"""How often a cloud is asked whether it takes the machine away: AWS recommends it, and the shortest notice is half a minute."""
 
 
 class Interruptions:
@@ -38,6 +42,7 @@ class Interruptions:
         self.pressed = False
         self.at_once = False
         self._own = False  # a SIGTERM of ours is on its way
+        self._handing_in = False
         self._leave: Callable[[], bool] = lambda: False
         self._breakable = False
         self._note = note
@@ -85,14 +90,23 @@ class Interruptions:
         """Who or what ends the work, in words."""
         return self.reason or ("by a person" if self.by == "you" else f"by {self.by}")
 
+    @contextlib.contextmanager
+    def handing_in(self) -> Iterator[None]:
+        """Within the block the end of a budget ends no waiting: what was made is paid for, and waiting costs nothing more."""
+        before, self._handing_in = self._handing_in, True
+        try:
+            yield
+        finally:
+            self._handing_in = before
+
     def check(self) -> None:
-        """Raise KeyboardInterrupt where a person does not want to wait any more."""
-        if self.pressed:
+        """Raise KeyboardInterrupt where waiting is to end: a person does not want it, or no budget pays for it any more."""
+        if self.pressed or (self.at_once and not self._handing_in):
             raise KeyboardInterrupt
 
     def _handle(self, number: int, frame: FrameType | None) -> None:
-        # The budget's watch sends a SIGTERM too. It is not taken for
-        # a person's wish to stop, and the ledger is still waited for.
+        # The budget's watch sends a SIGTERM too. It is not taken for a person's
+        # wish to stop, and what was made is still handed in to a ledger that is away.
         first, foreign = not self.requested, not (number == signal.SIGTERM and self._own)
         if foreign:
             self.pressed = True
@@ -109,3 +123,28 @@ class Interruptions:
         self.requested = self.at_once = True
         if self._breakable and not (number == signal.SIGTERM and first and foreign and self._leave()):
             raise KeyboardInterrupt
+
+
+def notice(
+    said: Callable[[], str] | None, note: Callable[[str], None], seconds: float = NOTICE_SECONDS
+) -> contextlib.AbstractContextManager[object]:
+    """Ends the main thread's work as a SIGTERM does, its run's state kept, when its machine is about to be taken away, while it is
+    entered.
+
+    Args:
+        said: Says why it is taken away, empty while it is not; may raise, which means that nothing is known. None: nobody says.
+        note: Is told.
+        seconds: From one question to the next.
+    """
+    if said is None or threading.current_thread() is not threading.main_thread():
+        return contextlib.nullcontext()
+
+    def look() -> None:
+        if why := said():
+            asking.end()
+            note(f"This machine is about to be taken away ({why}): the state of the run is kept, and the work here ends.")
+            signal.pthread_kill(threading.main_thread().ident or 0, signal.SIGTERM)
+
+    # A service that does not answer holds up nobody who has come to the end.
+    asking = Regularly(look, seconds, name="notice", waits=False)
+    return asking

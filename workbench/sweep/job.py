@@ -5,7 +5,7 @@ works.
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -79,6 +79,8 @@ class Job:
         sweep: The id of the sweep in the notebook, which machines that join it are told by the
             ledger.
         devices: How many GPUs hold the model of a run together, each a part of it.
+        notice: Says why this machine is about to be taken away, empty while it is not; may raise
+            where that is unknown. None: nobody is asked.
         states: Where the machines of a sweep find each other's states and weights; None: they stay
             in `folder`, and going on elsewhere begins anew.
     """
@@ -101,6 +103,7 @@ class Job:
     standing: Standing = field(default_factory=Standing)
     log_samples: int = 0
     sweep: str = ""
+    notice: Callable[[], str] | None = None
     states: SharedFiles | None = None
     devices: int = 1
 

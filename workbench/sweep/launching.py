@@ -9,7 +9,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Protocol
 
-from workbench.process import cpus
+from workbench.cgroups import whole_cpus
 
 
 @dataclass(frozen=True)
@@ -114,7 +114,7 @@ class LocalLauncher:
 
     def __init__(self, workers: int, devices: Sequence[str], most: int | None = None) -> None:
         # Otherwise each worker would start a thread for every CPU of the machine.
-        self._threads = {"OMP_NUM_THREADS": str(max(1, cpus() // (most or workers)))}
+        self._threads = {"OMP_NUM_THREADS": str(max(1, whole_cpus() // (most or workers)))}
         self._places: list[Place] = []
         self._made = 0
         for i in range(workers):

@@ -105,7 +105,9 @@ class Decider:
         """The end where a limit is reached, nothing works, or somebody asked for it; None where the
         work goes on.
         """
-        if reason := self._planner.over(results) or self._nothing_works(results):
+        if (over := self._planner.over(results)) is not None:
+            return over
+        if reason := self._nothing_works(results):
             return Done(reason)
         if self._context.interruptions.requested:
             return self.stopped()

@@ -18,10 +18,11 @@ class Regularly:
         call: What is called. It may `end` what calls it.
         seconds: From the end of one call to the next.
         name: The thread's.
+        waits: Whether the end of the block waits for a call under way.
     """
 
-    def __init__(self, call: Callable[[], object], seconds: float, *, name: str) -> None:
-        self._call, self._seconds = call, seconds
+    def __init__(self, call: Callable[[], object], seconds: float, *, name: str, waits: bool = True) -> None:
+        self._call, self._seconds, self._waits = call, seconds, waits
         self._ended = threading.Event()
         self._thread = threading.Thread(target=self._work, name=name, daemon=True)
 
@@ -31,7 +32,8 @@ class Regularly:
 
     def __exit__(self, *_: object) -> None:
         self.end()
-        self._thread.join()
+        if self._waits:
+            self._thread.join()
 
     def end(self) -> None:
         """Call no more; a call under way is not waited for."""

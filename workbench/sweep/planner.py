@@ -21,7 +21,7 @@ from workbench.search import Step
 from workbench.space import Value
 from workbench.study import Recipe
 from workbench.sweep import batch
-from workbench.sweep.actions import Answer, Done, Proposal, Wait
+from workbench.sweep.actions import Answer, Done, Proposal, Wait, done_for
 from workbench.sweep.job import Context
 from workbench.sweep.limits import broken_off, started
 from workbench.sweep.other_machines import GONE_SECONDS, OtherMachines
@@ -43,8 +43,8 @@ class Planner(Protocol):
     def how(self) -> Mapping[str, str | int]:
         """Who decides, as plain data: `sampler` and `seed`."""
 
-    def over(self, results: Sequence[Result]) -> str:
-        """Which limit is reached, in words; empty when none is."""
+    def over(self, results: Sequence[Result]) -> Done | None:
+        """The end where a limit is reached; None where none is."""
 
     def next(self, results: Sequence[Result], current: str | None = None) -> Answer:
         """What to do next.
@@ -83,11 +83,9 @@ class FrontPlanner:
         self._context = context
         self.how: dict[str, str | int] = {"sampler": search.DEFAULT, "seed": seed}
 
-    def over(self, results: Sequence[Result]) -> str:
-        """Say which budget is spent; empty when none is. The search itself keeps the number of
-        trials.
-        """
-        return self._context.account.exhausted()
+    def over(self, results: Sequence[Result]) -> Done | None:
+        """The end where a budget is spent. The search itself keeps the number of trials."""
+        return done_for(self._context.account.exhausted())
 
     def next(self, results: Sequence[Result], current: str | None = None) -> Answer:
         """What adds most to the front."""
@@ -131,10 +129,12 @@ class OptunaPlanner:
         self._context = context
         self.how: dict[str, str | int] = {"sampler": sampler, "seed": seed}
 
-    def over(self, results: Sequence[Result]) -> str:
-        """That all trials are done, or which budget is spent, in words."""
-        # What ran out of memory on a smaller machine is still to be made here.
-        return self._context.job.limits.done(seen_from(results, self._search.room)) or self._context.account.exhausted()
+    def over(self, results: Sequence[Result]) -> Done | None:
+        """The end where all trials are done, or a budget is spent."""
+        # What ran out of memory on a smaller machine is still to be made
+        # here; and what did so here may still be made on a larger one.
+        done = self._context.job.limits.done(seen_from(results, self._search.room))
+        return done_for(done, here_alone=bool(self._search.lost(results))) or done_for(self._context.account.exhausted())
 
     def next(self, results: Sequence[Result], current: str | None = None) -> Answer:
         """The next run, to be made whole."""
@@ -236,8 +236,12 @@ class _Search:
             return Wait(results, again_seconds=GONE_SECONDS / 2)
         if step.action != "stop":
             return Wait(results)
-        lost = {r.run_id for r in originals(results) if too_large(r, self.room)}
+        lost = self.lost(results)
         return Done(self._why(step, results, len(lost)), here_alone=bool(lost))
+
+    def lost(self, results: Sequence[Result]) -> Collection[str]:
+        """Runs that do not fit into this machine's memory."""
+        return {r.run_id for r in originals(results) if too_large(r, self.room)}
 
     def _why(self, step: Step, results: Sequence[Result], lost: int) -> str:
         """Why the sweep ends with this step, in words. `lost` is how many runs do not fit into this machine."""

@@ -1,4 +1,4 @@
-"""Workers on a cluster of Ray's: one actor for each device, which starts the worker's command and relays its lines.
+"""Workers on a cluster of Ray's: one actor for each, which starts the worker's command and relays its lines.
 
 Ray carries the workers, and decides nothing: who records what is decided by the ledger's leases. An actor is never started again by
 Ray, as a machine that was only frozen goes on after Ray has given it up. Where the driver dies its actors die with it; each worker
@@ -11,6 +11,7 @@ server, and `--states` where a run is to go on on another machine.
 from __future__ import annotations
 
 import contextlib
+import math
 import os
 import queue
 import signal
@@ -18,24 +19,13 @@ import socket
 import threading
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any, NamedTuple
 
-from workbench import prices
-from workbench.errors import EnvironmentFault, UsageError
+from workbench.errors import EnvironmentFault
+from workbench.quantities import many
 from workbench.sweep.launching import Place, Process, started
-
-if TYPE_CHECKING:
-    from workbench.forecast import Typical
-
-OFFER_LABEL = "offer"
-"""The label of a node that names what it costs: `ray start --labels offer=aws_g6.xlarge`. Ray's labels hold no colon."""
-
-MEMORY_LABEL = "gpu_memory_gb"
-"""The label of a node that says how much memory each of its GPUs has, 10^9 bytes, where neither its offer nor its type does."""
-
-_TYPE_LABEL = "ray.io/accelerator-type"  # Ray's own
+from workbench.sweep.ray_nodes import OFFER_LABEL, Needs, gpu_bytes, offer_of
 
 _HEAR_SECONDS = 1.0
 """How long an actor waits for lines before it answers without any."""
@@ -47,27 +37,6 @@ _START = "`ray start --head` starts one on this machine; --ray HOST:PORT names t
 
 _LOOK_SECONDS = 1.0
 """How often the cluster is asked which machines it has."""
-
-
-@dataclass(frozen=True)
-class Needs:
-    """What the run that takes least needs: a machine with less memory makes none.
-
-    Attributes:
-        host_bytes: Of a machine's memory where processors train; None: unknown.
-        gpu_bytes: Of a GPU's; None: unknown.
-    """
-
-    host_bytes: int | None = None
-    gpu_bytes: int | None = None
-
-    @classmethod
-    def of(cls, run: Typical) -> Needs:
-        """Those of a study, by the forecast of its runs. Of processors nothing is known by one for a GPU."""
-        if run.least_memory_bytes is None:
-            return cls()
-        least = round(run.least_memory_bytes)
-        return cls(gpu_bytes=least) if run.gpu else cls(least, max(0, least - run.resident_bytes))
 
 
 class Seat:
@@ -93,9 +62,9 @@ class Seat:
         for line in stream:
             self._lines.put((number, line))
 
-    def pid(self) -> int | None:
-        """The worker's process."""
-        return None if self._process is None else self._process.pid
+    def about(self) -> tuple[int | None, str]:
+        """The worker's process, and the GPU that Ray has given it, as `CUDA_VISIBLE_DEVICES` names it."""
+        return None if self._process is None else self._process.pid, os.environ.get("CUDA_VISIBLE_DEVICES", "")
 
     def hear(self) -> tuple[list[tuple[int, str]], int | None]:
         """What the worker has said since, with 1 for standard output and 2 for error; and its exit code once that is all."""
@@ -156,11 +125,20 @@ class _Input:
 
 
 class RemoteWorker:
-    """A worker in an actor, with the face of a process (`launching.Process`)."""
+    """A worker in an actor, with the face of a process (`launching.Process`).
 
-    def __init__(self, actor: Any) -> None:
-        self._actor = actor
+    Args:
+        actor: The actor.
+        machine: The name of its machine, where that has GPUs.
+
+    Attributes:
+        device: The machine and the GPU of it that Ray has chosen; empty without any, and while that is unknown.
+    """
+
+    def __init__(self, actor: Any, machine: str) -> None:
+        self._actor, self._machine = actor, machine
         self.pid: int | None = None
+        self.device = ""
         self.returncode: int | None = None
         self.stdin, self.stdout, self.stderr = _Input(actor.tell.remote), _Stream(), _Stream()
         threading.Thread(target=self._pump, name="actor", daemon=True).start()
@@ -191,7 +169,9 @@ class RemoteWorker:
         while code is None:
             try:
                 if self.pid is None:
-                    self.pid = ray.get(self._actor.pid.remote())
+                    pid, gpu = ray.get(self._actor.about.remote())
+                    self.device = f"{self._machine} GPU {gpu}" if gpu and self._machine else ""
+                    self.pid = pid
                 said, code = ray.get(self._actor.hear.remote())
             except ActorUnavailableError:  # it passes: the network, or a machine that is busy
                 time.sleep(_HEAR_SECONDS)
@@ -210,13 +190,6 @@ def _without(words: Sequence[str], option: str) -> list[str]:
     """A command line without an option and its value."""
     kept = [word for i, word in enumerate(words) if word != option and (i == 0 or words[i - 1] != option)]
     return [word for word in kept if not word.startswith(f"{option}=")]
-
-
-def offer_of(label: str) -> str:
-    """The name of an offer that a label means: `aws_g6.xlarge` is `aws:g6.xlarge`; what is no offer's name is left as it is."""
-    parts = [offer.name.split(":") for offer in prices.load()]
-    names = {":".join(part[:count]) for part in parts for count in range(1, len(part) + 1)}
-    return next((name for name in sorted(names) if name.replace(":", "_") == label), label)
 
 
 def _check_cluster(address: str) -> None:
@@ -243,27 +216,29 @@ def _check_cluster(address: str) -> None:
         raise EnvironmentFault(f"no cluster of Ray's answers at {found}{why}. {_START}") from error
 
 
-def _gpu_bytes(node: Mapping[str, Any]) -> float | None:
-    """Memory of each GPU of a machine: by its label, its offer or its type; None where none of them says."""
-    labels = node.get("Labels", {})
-    with contextlib.suppress(ValueError, KeyError):
-        return float(labels[MEMORY_LABEL]) * 1e9
-    offer = None
-    with contextlib.suppress(UsageError, KeyError):
-        offer = prices.find(offer_of(labels[OFFER_LABEL]))
-    if offer is not None and offer.gpu_memory_gb is not None:
-        return offer.gpu_memory_gb * 1e9
-    known = prices.gpu(offer.gpu if offer is not None else str(labels.get(_TYPE_LABEL, "")))
-    return None if known is None or known.memory_gb is None else known.memory_gb * 1e9
+class _At(NamedTuple):
+    """Where a place is: the node, its machine's name, and how many workers share its GPU; 0 without one."""
+
+    node: str
+    machine: str
+    sharing: int
+
+
+def _part(sharing: int) -> float:
+    """The share of a GPU that each of so many has, rounded down as Ray counts, in ten-thousandths: all of them must fit."""
+    return math.floor(1e4 / sharing) / 1e4
 
 
 class RayLauncher:
-    """Starts workers on a cluster that is there: a place for each GPU of a machine, and one for each machine without a GPU.
+    """Starts workers on a cluster that is there: on each GPU of a machine, and on each machine without a GPU.
+
+    There is one at each, and several on a GPU where that was asked for and the forecast says that it holds so many runs: they are
+    actors of a fraction of it.
 
     Args:
         address: Of the cluster, `HOST:PORT`; `auto` for the one of this machine.
         needs: What runs need; machines on which none fits are left out.
-        note: Is told which are.
+        note: Is told which are, and where fewer share a GPU than were asked for.
 
     Raises:
         EnvironmentFault: Ray is not installed, or there is no such cluster.
@@ -271,9 +246,9 @@ class RayLauncher:
 
     def __init__(self, address: str, needs: Needs | None = None, note: Callable[[str], None] = lambda text: None) -> None:
         self._needs, self._note = needs or Needs(), note
-        self._left_out: set[str] = set()
+        self._told: set[str] = set()
         self._places: list[Place] = []
-        self._nodes: dict[str, tuple[str, bool]] = {}  # of places: the node, and whether it has GPUs
+        self._seats: dict[str, _At] = {}  # of places
         self._looked = 0.0
         os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")  # nothing leaves the machine unasked
         try:
@@ -288,7 +263,7 @@ class RayLauncher:
             raise EnvironmentFault(f"the cluster of Ray's at {address} cannot be joined ({reason}). {_START}") from error
 
     def places(self) -> Sequence[Place]:
-        """One for each GPU, and one for each machine without; those of machines that are there now."""
+        """Those of machines that are there now."""
         import ray
 
         if time.monotonic() - self._looked < _LOOK_SECONDS:
@@ -312,19 +287,19 @@ class RayLauncher:
         import ray
         from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
-        node, on_gpu = self._nodes[place.name]
+        at = self._seats[place.name]
         if "WORKBENCH_PLATFORM" in place.variables:  # what its label says goes before what the sweep was told of this machine
             words = _without(words, "--platform")
         held = self._needs.host_bytes
-        options: dict[str, Any] = {"num_gpus": 1} if on_gpu else {"memory": held} if held else {}
+        options: dict[str, Any] = {"num_gpus": _part(at.sharing)} if at.sharing else {"memory": held} if held else {}
         actor = ray.remote(Seat).options(
             num_cpus=0,
             max_restarts=0,
             max_concurrency=4,  # it hears and is told at once
-            scheduling_strategy=NodeAffinitySchedulingStrategy(node, soft=False),
+            scheduling_strategy=NodeAffinitySchedulingStrategy(at.node, soft=False),
             **options,
         )
-        return RemoteWorker(actor.remote(list(words), str(Path.cwd()), dict(place.variables)))
+        return RemoteWorker(actor.remote(list(words), str(Path.cwd()), dict(place.variables)), at.machine if at.sharing else "")
 
     def close(self) -> None:
         """Leave the cluster. What is left of its actors ends."""
@@ -340,16 +315,24 @@ class RayLauncher:
         variables = {"WORKBENCH_PLATFORM": offer_of(label)} if label else {}
         if not gpus and not processors:  # a head that only administers
             return
-        memory, needed = (_gpu_bytes(node), self._needs.gpu_bytes) if gpus else (has.get("memory", 0), self._needs.host_bytes)
+        memory, needed = (gpu_bytes(node), self._needs.gpu_bytes) if gpus else (has.get("memory", 0), self._needs.host_bytes)
         if memory is not None and needed is not None and memory < needed:
-            if name not in self._left_out:
-                self._left_out.add(name)
-                what = "a GPU of it" if gpus else "it"
-                self._note(f"{name} is left out: {what} has {memory / 2**30:.1f} GiB, and every run needs more.")
+            what = "a GPU of it" if gpus else "it"
+            self._tell_once(name, f"{name} is left out: {what} has {memory / 2**30:.1f} GiB, and every run needs more.")
             return
+        share, why = self._needs.sharing(memory, processors / gpus) if gpus else (1, "")
+        if why:
+            self._tell_once(name, f"{many(share, 'worker')} on each GPU of {name}: {why}.")
         # Ray has every process of its own use one thread unless it asked for more CPUs.
-        threads = {"OMP_NUM_THREADS": str(max(1, processors // max(1, gpus)))}
+        threads = {"OMP_NUM_THREADS": str(max(1, processors // max(1, gpus * share)))}
         for i in range(max(1, gpus)):
-            place = f"{name} GPU {i}" if gpus else name
-            self._nodes[place] = str(node["NodeID"]), bool(gpus)
-            yield Place(place, place, variables | threads)
+            device = f"{name} GPU {i}" if gpus else name
+            for j in range(share):
+                place = f"{device} worker {j}" if share > 1 else device
+                self._seats[place] = _At(str(node["NodeID"]), name, share if gpus else 0)
+                yield Place(place, device, variables | threads)
+
+    def _tell_once(self, machine: str, text: str) -> None:
+        if machine not in self._told:
+            self._told.add(machine)
+            self._note(text)

@@ -163,7 +163,8 @@ class Recorder:
             # The work is paid for. What the ledger cannot take now is written at the next start.
             self._kept(lease, result)
             raise
-        return self._written(lease, result)  # there is no room for a file: the ledger alone can keep it
+        with context.interruptions.handing_in():  # there is no room for a file: the ledger alone can keep it
+            return self._written(lease, result)
 
     def _written(self, lease: Lease, result: Result) -> Result:
         context = self._context

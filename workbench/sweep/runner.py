@@ -30,14 +30,14 @@ import contextlib
 import dataclasses
 import math
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 
 from workbench import prices
 from workbench.errors import EnvironmentFault
-from workbench.ledger import Ledger
+from workbench.ledger import Away, Ledger
 from workbench.quantities import dollars, many
 from workbench.result import Result, by_run
-from workbench.result.outdated import outdated_text
+from workbench.result.outdated import earlier_bill_text, outdated_text
 from workbench.sweep import provenance
 from workbench.sweep.actions import Continue, Done, Release, Switch, Wait
 from workbench.sweep.budget import watch
@@ -45,6 +45,7 @@ from workbench.sweep.current_work import CurrentWork
 from workbench.sweep.disturbance import lookout
 from workbench.sweep.grading import Grading
 from workbench.sweep.heartbeat import heartbeat
+from workbench.sweep.interruptions import notice
 from workbench.sweep.job import Context, Job, opened
 from workbench.sweep.lease_taking import Decider
 from workbench.sweep.observer import Outcome
@@ -79,6 +80,7 @@ def run(
         with (
             heartbeat(context.ledger, work.pulse, context.unwritten, runner.write_late),
             watch(context.budget, work.spent_now, context.interruptions.explain),
+            notice(job.notice, job.observer.note),
             lookout(context.holder, job.observer.note),
             _pace(job, work),
         ):
@@ -90,12 +92,6 @@ def _pace(job: Job, work: CurrentWork) -> contextlib.AbstractContextManager[obje
     if not job.joined:
         return contextlib.nullcontext()
     return Regularly(lambda: job.observer.paced(work.pace()), PACE_SECONDS, name="pace")
-
-
-def _before(results: Sequence[Result]) -> str:
-    """How many runs were made before the study was edited: they count as trials, and are on the bill of the study as it was."""
-    runs = len(by_run(r for r in results if r.taken_over))
-    return f"; on its bill from before it was edited: {many(runs, 'run')}" if runs else ""
 
 
 class Runner:
@@ -125,13 +121,16 @@ class Runner:
         finally:
             started = context.bill.consumed()
             context.bill.close()
-        results = self._work.results
-        if not context.bill.charged and (usd := prices.usd(started, context.budget.offer)):
-            context.observer.note(f"No run was begun: what the start took ({dollars(usd)}) is on no bill.")
+        results, away = self._work.results, context.ledger.patience.is_away
+        if (not context.bill.charged or away) and (usd := prices.usd(started, context.budget.offer)):
+            what = "What it waited for the ledger" if context.bill.charged else "No run was begun: what the start took"
+            context.observer.note(f"{what} ({dollars(usd)}) is on no bill.")
         try:
-            if not context.job.joined:
-                context.ledger.note_end(done.reason, interrupted=done.interrupted, what=self._planner.what)
-            results = context.ledger.results()
+            with context.interruptions.handing_in():
+                self._decider.settle()
+                if not context.job.joined:
+                    context.ledger.note_end(done.reason, interrupted=done.interrupted, what=self._planner.what)
+                results = context.ledger.results()
         except (EnvironmentFault, KeyboardInterrupt):  # it stays away, or a person does not wait for it
             context.observer.note("The ledger is away: what it holds is told as it was last read.")
         return Outcome(list(results), done.reason, done.interrupted, done.here_alone)
@@ -163,9 +162,13 @@ class Runner:
 
     def _begin(self) -> None:
         context = self._context
-        self._mending.write_what_is_missing()
-        mended = self._mending.reconcile()
-        results = self._work.read()
+        try:
+            with context.ledger.patience.hurried():
+                mended, results = self._first_look()
+        except Away:
+            # What is left of a budget is not known yet, so no waiting can be held against it.
+            with context.bill.rest():
+                mended, results = self._first_look()
         others = len({r.run_id for r in results if r.status == "running"})
         if others:
             at_work = many(others, "run")
@@ -174,7 +177,7 @@ class Runner:
         if finished:
             known = many(len(by_run(finished)), "run")
             spent = dollars(context.budget.spent(finished).usd)
-            context.observer.note(f"Continuing: {known} in the ledger, {spent} spent so far{_before(finished)}.")
+            context.observer.note(f"Continuing: {known} in the ledger, {spent} spent so far{earlier_bill_text(finished)}.")
         if outdated := outdated_text(finished):
             context.observer.note(outdated)
         context.observer.doing("Starting MLflow")
@@ -186,6 +189,11 @@ class Runner:
             context.ledger.note_begin(dataclasses.asdict(context.job.limits), context.job.sweep)
             provenance.note_start(context.job, context.provenance, results, self._planner.how)
         context.bill.add({"provision": context.bill.consumed()})  # the start of the program, its checks, and MLflow's
+
+    def _first_look(self) -> tuple[bool, list[Result]]:
+        """Write what earlier starts could not, and put right what dead workers left: whether there was any; and all Results."""
+        self._mending.write_what_is_missing()
+        return self._mending.reconcile(), self._work.read()
 
     def _wait(self, wait: Wait) -> None:
         """Until another worker has recorded something, or is gone, or an end was asked for."""

@@ -125,6 +125,11 @@ class _Worker:
     def pid(self) -> int | None:
         return None if self.process is None else self.process.pid
 
+    @property
+    def device(self) -> str:
+        """What it works with: where a cluster has chosen that, as it has."""
+        return getattr(self.process, "device", "") or self.place.device
+
 
 class Supervisor:
     """Runs workers until all have ended.
@@ -227,7 +232,8 @@ class Supervisor:
                 self._ledger.note_sharing(records)
 
     def _outcome(self) -> Outcome:
-        said = [worker.ended for worker in self._workers if worker.ended is not None and not worker.leaves]
+        ends = [(worker.ended, worker.leaves) for worker in self._workers if worker.ended is not None]
+        said = [ended for ended, leaves in ends if not leaves] or [ended for ended, _ in ends]
         last = next((each for each in said if each["interrupted"]), said[-1] if said else None)
         if self.failure and not self._requested:  # it was we who told the others to stop
             return Outcome(self._read(), f"a worker failed (exit code {self.failure}); what it said is above", False)
@@ -270,6 +276,9 @@ class Supervisor:
             # that outlives it would hold the pipe open.
             listener.join(_HEARING_SECONDS)
         self._introduce()
+        if worker.ended is not None and worker.ended["interrupted"] and not self._requested and not self.failure:
+            worker.leaves = True  # its machine is taken away, which says nothing of the work: the others go on, and others may come
+            self._note(f"Worker {worker.index} has left ({worker.ended['ended']}): the others go on.")
         if worker.ended is not None or (code == 130 and self._requested):
             return
         with contextlib.suppress(EnvironmentFault):  # it is away: the next start puts it right
@@ -312,7 +321,7 @@ class Supervisor:
     def _introduce(self) -> None:
         """Tell each worker who else is at work on its device now: one that waits holds nothing."""
         for worker in self._workers:
-            others = [w for w in self._workers if w is not worker and w.place.device == worker.place.device and w.pid is not None]
+            others = [w for w in self._workers if w is not worker and w.device == worker.device and w.pid is not None]
             self._send(worker.process, {"neighbours": [w.pid for w in others if not w.waiting], "apart": not others})
 
     def _send(self, process: Process | None, record: Mapping[str, Any]) -> None:

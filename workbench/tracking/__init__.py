@@ -19,8 +19,8 @@ Importing this package does not import mlflow.
 """
 
 from workbench.tracking import forgetting
-from workbench.tracking.store import default_uri, examine
+from workbench.tracking.store import default_file, default_uri, examine
 from workbench.tracking.tracker import Listener, MlflowTracker
 from workbench.tracking.ui import Page, serve, ui_command
 
-__all__ = ["Listener", "MlflowTracker", "Page", "default_uri", "examine", "forgetting", "serve", "ui_command"]
+__all__ = ["Listener", "MlflowTracker", "Page", "default_file", "default_uri", "examine", "forgetting", "serve", "ui_command"]

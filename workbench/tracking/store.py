@@ -172,9 +172,14 @@ def _ask_server(tracking_uri: str) -> str:
     return f"{where} answers"
 
 
+def default_file(folder: Path) -> Path:
+    """Where MLflow's store lies in a folder, unless another one is named: `mlflow.db`, absolute."""
+    return folder.resolve() / "mlflow.db"
+
+
 def default_uri(folder: Path) -> str:
-    """The tracking URI of `mlflow.db` in `folder`, absolute."""
-    return uri_of(folder.resolve() / "mlflow.db")
+    """The tracking URI of `default_file`."""
+    return uri_of(default_file(folder))
 
 
 def uri_of(path: Path, options: Mapping[str, Any] | None = None) -> str:

@@ -19,7 +19,7 @@ from typing import Any, NamedTuple
 import numpy as np
 import torch
 
-from workbench import process
+from workbench import cgroups
 from workbench.formulations import Rows
 from workbench.objectives import TARGETS
 from workbench.training.batches import micro_batches, padded_tokens
@@ -311,7 +311,7 @@ def most_bytes() -> int:
     """The most that is kept in all on this machine. Rows that would take more than half of it are not kept at all but computed at
     every step.
     """
-    return min(MOST_BYTES, int(SHARE * process.memory_bytes()))
+    return min(MOST_BYTES, int(SHARE * cgroups.memory_bytes()))
 
 
 def _padded_left(rows: Rows) -> bool:

@@ -8,7 +8,7 @@ import contextlib
 from collections.abc import Callable, Iterable, Iterator
 from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
 
-from workbench import flops, process
+from workbench import cgroups, flops
 from workbench.formulations import Rows
 from workbench.objectives import Objective
 from workbench.training import sharding
@@ -55,7 +55,7 @@ def room(where: torch.device, trainable: int) -> int:
 
     # The driver counts what torch's allocator holds in reserve as taken, so this errs on the safe
     # side.
-    free = torch.cuda.mem_get_info(where)[0] if where.type == "cuda" else process.available_bytes()
+    free = torch.cuda.mem_get_info(where)[0] if where.type == "cuda" else cgroups.available_bytes()
     return int(free) - 4 * 4 * trainable  # a gradient, two moments, and the copy while averages are evaluated
 
 

@@ -21,7 +21,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from workbench import process
+from workbench import cgroups, process
 from workbench.data import cache, hub, models
 from workbench.errors import EnvironmentFault, UsageError
 from workbench.formulations import Formulation
@@ -92,7 +92,7 @@ def machine() -> str:
 
     if torch.cuda.is_available():
         return torch.cuda.get_device_name(0)
-    return f"{host.cpus_held():g} x {host.cpu_model()}"
+    return f"{cgroups.cpus_held():g} x {host.cpu_model()}"
 
 
 def root() -> Path:
