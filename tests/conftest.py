@@ -66,15 +66,16 @@ def pytest_xdist_make_scheduler(config, log):
 
 
 LONGEST = (
+    "test_compiling.py",
     "test_ray.py",
     "test_sweep.py",
     "test_types.py",
     "test_kills.py",
     "test_postgresql.py",
     "test_chaos.py",
-    "test_compiling.py",
     "test_sharding.py",
     "test_task_continual.py",
+    "test_serving_kinds.py",
     "test_serving_commands.py",
     "test_confirm.py",
     "test_autoscaling.py",
@@ -122,6 +123,15 @@ def tiny(tmp_path_factory: pytest.TempPathFactory) -> str:
     from workbench.testing import tiny_model
 
     return tiny_model(tmp_path_factory.mktemp("tiny-model"))
+
+
+@pytest.fixture(scope="session")
+def models(tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
+    """Names of tiny models of every kind."""
+    from served import MODELS
+
+    folder = tmp_path_factory.mktemp("models")
+    return {kind: write(folder / kind) for kind, write in MODELS.items()} | {"counts": "counts"}
 
 
 @pytest.fixture

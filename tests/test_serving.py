@@ -1,9 +1,8 @@
-"""What is served is what was graded: predictions of a model that MLflow loads are those of its checkpoint, one by one."""
+"""A model as MLflow loads it: its files, what may be asked of it, and what of it is merged or shared."""
 
 import json
 import shutil
-import wave
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from contextlib import nullcontext
 from pathlib import Path
 from types import SimpleNamespace
@@ -13,333 +12,37 @@ from unittest import mock
 import numpy as np
 import pytest
 import torch
-from safetensors.torch import save_file
+from served import (
+    FULL,
+    KINDS,
+    LORA,
+    alike,
+    answers,
+    candidates,
+    classes,
+    digits,
+    documents,
+    in_turn,
+    items,
+    made,
+    replies,
+    rows,
+    sentence,
+    tags,
+)
 
-from workbench import Recipe, few_shot, full, item_item, knn, logistic, methods, peft, zero_shot
+from workbench import Recipe, logistic, methods, zero_shot
 from workbench.cli.trust import fetched
-from workbench.data.models import processor
+from workbench.data import media, sounds
 from workbench.errors import DataError, EnvironmentFault, Refused, UsageError
 from workbench.result import Result
 from workbench.serving import app, bundle, loading, registry, requirements
 from workbench.serving.evidence import _metric as metric_of
-from workbench.serving.loading import Deployed, plain, sharing
+from workbench.serving.loading import Deployed, sharing
 from workbench.serving.regrading import regrade
 from workbench.study import load
-from workbench.tasks import (
-    audio_classification,
-    classification,
-    continual,
-    image_classification,
-    language_modelling,
-    monitoring,
-    question_answering,
-    ranking,
-    recommendation,
-    request,
-    retrieval,
-    speech_recognition,
-    support,
-    text_generation,
-    token_classification,
-    translation,
-)
-from workbench.testing import TinyTask, tiny_audio, tiny_decoder, tiny_model, tiny_seq2seq, tiny_vision
-from workbench.training import train, tuned_model
-from workbench.training.embedded import DIMENSIONS, _directions
-
-
-def tiny_masker(folder: Path) -> str:
-    """A tiny encoder whose tokeniser has a token for what is hidden."""
-    from transformers import AutoTokenizer
-
-    tokenizer = AutoTokenizer.from_pretrained(tiny_model(folder))
-    tokenizer.mask_token = "w63"
-    tokenizer.save_pretrained(folder)
-    return str(folder)
-
-
-MODELS: dict[str, Callable[[Path], str]] = {
-    "encoder": tiny_model,
-    "masker": tiny_masker,
-    "decoder": tiny_decoder,
-    "seq2seq": tiny_seq2seq,
-    "vision": tiny_vision,
-    "audio": tiny_audio,
-}
-FULL = full(learning_rate=3e-3)
-LORA = peft("lora", learning_rate=1e-2, r=2, target_modules="all-linear")
-WORDS = [f"w{i}" for i in range(4, 40)]
-
-
-@pytest.fixture(scope="session")
-def models(tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
-    folder = tmp_path_factory.mktemp("models")
-    return {kind: write(folder / kind) for kind, write in MODELS.items()} | {"counts": "counts"}
-
-
-def rows(folder: Path, name: str, made: Sequence[dict[str, Any]]) -> str:
-    (folder / name).write_text("".join(json.dumps(row) + "\n" for row in made), encoding="utf-8")
-    return str(folder / name)
-
-
-def sentence(i: int, length: int = 6) -> str:
-    return " ".join(WORDS[(7 * i + k * (i % 5 + 1)) % len(WORDS)] for k in range(length + i % 4))
-
-
-def classes(folder: Path) -> Any:
-    data = rows(folder, "texts.jsonl", [{"text": sentence(i), "label": ("no", "yes", "maybe")[i % 3]} for i in range(60)])
-    return classification(data, train=24, dev=8)
-
-
-def topics(folder: Path) -> Any:
-    made = [{"text": sentence(i), "label": ("no", "yes")[i % 2], "group": "ab"[i // 2 % 2]} for i in range(80)]
-    return monitoring(rows(folder, "topics.jsonl", made), train=24, dev=16, watched="no", topics=True)
-
-
-def pairs(folder: Path) -> Any:
-    made = [{"one": sentence(i), "two": sentence(i + 1), "label": ("no", "yes")[i % 2]} for i in range(60)]
-    return classification(rows(folder, "pairs.jsonl", made), train=24, dev=8, text=("one", "two"))
-
-
-def several(folder: Path) -> Any:
-    made = [{"text": sentence(i), "labels": [name for k, name in enumerate("abc") if i >> k & 1]} for i in range(60)]
-    return classification(rows(folder, "several.jsonl", made), train=24, dev=8, label="labels", several=True)
-
-
-def answers(folder: Path) -> Any:
-    made = []
-    for i in range(60):
-        context = sentence(i, 12)
-        word = context.split()[i % 5]
-        found = {"text": [word], "answer_start": [context.index(word)]} if i % 4 else {"text": [], "answer_start": []}
-        made.append({"question": sentence(i, 2), "context": context, "answers": found})
-    return question_answering(rows(folder, "qa.jsonl", made), train=24, dev=8, max_length=32, stride=4, max_answer_tokens=8)
-
-
-def tags(folder: Path) -> Any:
-    made = [
-        {"tokens": sentence(i).split(), "tags": ["B-x" if k % 3 == i % 3 else "O" for k in range(6 + i % 4)]} for i in range(60)
-    ]
-    return token_classification(rows(folder, "tags.jsonl", made), train=24, dev=8, max_length=16, stride=2, max_new_tokens=8)
-
-
-def short(folder: Path) -> Any:
-    """Classes whose questions leave room for examples before them."""
-    made = [{"text": WORDS[i % 36], "label": ("no", "yes", "maybe")[i % 3]} for i in range(36)]
-    return classification(rows(folder, "short.jsonl", made), train=12, dev=6, instruction="?")
-
-
-def replies(folder: Path) -> Any:
-    made = [{"prompt": sentence(i, 3), "completion": sentence(i, 1)} for i in range(60)]
-    return text_generation(rows(folder, "replies.jsonl", made), train=24, dev=6, max_new_tokens=6)
-
-
-def languages(folder: Path) -> Any:
-    made = [{"en": sentence(i, 3), "de": sentence(i, 1)} for i in range(60)]
-    return translation(
-        rows(folder, "languages.jsonl", made),
-        source="en",
-        target="de",
-        languages=("English", "German"),
-        train=24,
-        dev=6,
-        max_new_tokens=6,
-    )
-
-
-def texts(folder: Path) -> Any:
-    return language_modelling(
-        rows(folder, "lines.jsonl", [{"text": sentence(i, 20)} for i in range(60)]), train=24, dev=6, max_length=16
-    )
-
-
-def documents(folder: Path, task: Any = retrieval, **more: Any) -> Any:
-    made = [{"query": sentence(i, 2), "positive": f"{sentence(i, 9)} {WORDS[i % 36]}"} for i in range(60)]
-    return task(rows(folder, "search.jsonl", made), train=24, dev=6, max_length=16, **more)
-
-
-def candidates(folder: Path) -> Any:
-    return documents(folder, ranking, candidates=4, negatives=2)
-
-
-def neighbours(folder: Path) -> Any:
-    return documents(folder, ranking, candidates=4, negatives=2, encoder="bi-encoder")
-
-
-def items(folder: Path) -> Any:
-    (folder / "shop").mkdir()
-    had = [f"u{u},i{(u + 3 * t) % 12},{t}" for u in range(20) for t in range(5)]
-    (folder / "shop" / "interactions.csv").write_text("user,item,time\n" + "\n".join(had) + "\n")
-    (folder / "shop" / "items.csv").write_text("id,text\n" + "".join(f"i{i},{sentence(i, 3)}\n" for i in range(12)))
-    return recommendation(str(folder / "shop"), train=20, dev=8, max_length=16)
-
-
-def learned_in_turn(folder: Path) -> Any:
-    """Two tasks, of other classes each."""
-    made = [
-        rows(folder, f"part-{n}.jsonl", [{"text": sentence(i + n), "label": f"{'ab'[i % 2]}{n}"} for i in range(40)])
-        for n in (0, 1)
-    ]
-    return continual([classification(data, train=16, dev=6) for data in made], strategy="replay", memory=4)
-
-
-def answered_before(folder: Path) -> Any:
-    made = [{"question": sentence(i, 4), "answer": f"{WORDS[i % 6]} it is" if i % 5 else ""} for i in range(60)]
-    return support(rows(folder, "asked.jsonl", made), train=24, dev=6, max_length=16)
-
-
-def digits(folder: Path) -> Any:
-    return image_classification("digits", train=24, dev=8)
-
-
-def sounds(folder: Path) -> Path:
-    pytest.importorskip("soundfile")
-    rng = np.random.default_rng(0)
-    for i in range(24):
-        path = folder / "sounds" / ("low", "high")[i % 2] / f"{i}.wav"
-        path.parent.mkdir(parents=True, exist_ok=True)
-        with wave.open(str(path), "wb") as file:
-            file.setparams((1, 2, 16000, 0, "NONE", ""))
-            file.writeframes(rng.integers(-9000, 9000, 3200 + 400 * (i % 3), np.int16).tobytes())
-    return folder / "sounds"
-
-
-def heard(folder: Path) -> Any:
-    return audio_classification(str(sounds(folder)), train=8, dev=4, test=4, max_seconds=0.25)
-
-
-def spoken(folder: Path) -> Any:
-    found = sorted(sounds(folder).glob("*/*.wav"))
-    table = folder / "sounds" / "said.csv"
-    lines = [
-        f"{path.relative_to(folder / 'sounds')},{'ab'[i % 2]} c {'xyz'[i % 3]} {i % 7 * 'd' or 'e'}" for i, path in enumerate(found)
-    ]
-    table.write_text("audio,text\n" + "\n".join(lines) + "\n")
-    return speech_recognition(str(table), train=8, dev=4, test=4, max_seconds=1.0)
-
-
-def in_turn(strategy: str) -> Callable[[Path], Any]:
-    """Two tasks, one learned after the other."""
-
-    def made(folder: Path) -> Any:
-        halves = [
-            rows(folder, f"half{k}.jsonl", [{"text": sentence(i + k), "label": "nyma"[2 * k + i % 2]} for i in range(60)])
-            for k in range(2)
-        ]
-        return continual([classification(each, train=24, dev=6) for each in halves], strategy=strategy, epochs=1)
-
-    return made
-
-
-KINDS: dict[str, tuple[str, Callable[[Path], Any], Any]] = {
-    "classes": ("encoder", classes, FULL),
-    "classes by an adapter": ("encoder", pairs, LORA),
-    "several classes": ("encoder", several, FULL),
-    "tasks in turn": ("encoder", in_turn("plain"), FULL),
-    "tasks with adapters": ("encoder", in_turn("adapter_per_task"), LORA),
-    "tasks merged": ("encoder", in_turn("merge"), LORA),
-    "classes by neighbours": ("encoder", classes, knn(neighbours=3)),
-    "classes by a regression": ("encoder", classes, logistic()),
-    "topics with labels": ("encoder", topics, logistic()),
-    "spans": ("encoder", answers, FULL),
-    "entities": ("encoder", tags, LORA),
-    "embeddings": ("encoder", documents, FULL),
-    "pairs": ("encoder", candidates, FULL),
-    "pairs by embeddings": ("encoder", neighbours, FULL),
-    "masked words": ("masker", texts, FULL),
-    "next words": ("decoder", texts, LORA),
-    "written classes": ("decoder", classes, LORA),
-    "chosen classes": ("decoder", classes, zero_shot(read="mutual_information")),
-    "nearest examples": ("decoder", short, few_shot(shots=2, choose="nearest")),
-    "first examples": ("decoder", replies, few_shot(shots=2)),
-    "written answers": ("decoder", answers, LORA),
-    "written entities": ("seq2seq", tags, FULL),
-    "yes or no": ("decoder", candidates, LORA),
-    "a translation": ("seq2seq", languages, LORA),
-    "items": ("encoder", items, FULL),
-    "items by counts": ("counts", items, item_item()),
-    "classes learned in turn": ("encoder", learned_in_turn, FULL),
-    "past answers": ("encoder", answered_before, FULL),
-    "images": ("vision", digits, FULL),
-    "sounds": ("audio", heard, FULL),
-    "speech": ("audio", spoken, FULL),
-}
-EMBEDDED = {name for name, (of, _, _) in KINDS.items() if of in ("encoder", "masker", "vision", "audio")}
-"""Kinds of models whose embeddings are known."""
-SLOW = {
-    "classes learned in turn", "first examples", "next words", "pairs", "several classes", "speech", "written answers",
-    "written entities",
-}  # fmt: skip
-
-
-def made(folder: Path, task: Any, model: str, method: Any, seed: int = 0) -> tuple[Recipe, Any, Path | None]:
-    """The recipe, its last checkpoint, and its weights as a sweep keeps them."""
-    recipe = Recipe(task=task, model=model, method=method, epochs=1, batch_size=8, seed=seed)
-    *_, last = train(recipe)
-    if not recipe.method.labelled:
-        return recipe, last, None
-    save_file(last.weights(), folder / "kept.safetensors")
-    return recipe, last, folder / "kept.safetensors"
-
-
-def alike(found: Any, expected: Any, task: Any) -> bool:
-    """Whether two predictions say the same, numbers to five digits; documents are known by their texts where those are sent."""
-    if isinstance(expected, (list, tuple)):
-        return len(found) == len(expected) and all(alike(a, b, task) for a, b in zip(found, expected, strict=True))
-    if isinstance(expected, dict):
-        return found.keys() == expected.keys() and all(alike(found[name], expected[name], task) for name in expected)
-    if isinstance(expected, float):
-        return bool(np.isclose(found, expected, rtol=1e-4, atol=1e-5))
-    return bool(found == expected or (hasattr(task, "candidates") and found == task.texts[expected]))
-
-
-@pytest.mark.parametrize("kind", [pytest.param(name, marks=pytest.mark.slow if name in SLOW else ()) for name in KINDS])
-def test_what_is_served_is_what_was_graded(kind: str, tmp_path: Path, models: dict[str, str]) -> None:
-    import mlflow.pyfunc
-    import pandas as pd
-
-    of, task_in, method = KINDS[kind]
-    task = task_in(tmp_path)
-    recipe, last, weights = made(tmp_path, task, models[of], method)
-    asked = [task.question(example) for example in task.splits().dev]
-    bundle.write(tmp_path / "bundle", recipe, weights, None, {"score": 1.0})
-    registry.save(tmp_path / "model", tmp_path / "bundle", recipe)
-    for path in [*tmp_path.glob("*.jsonl"), *tmp_path.glob("shop/*.csv")]:
-        path.unlink()  # nothing is read of the data any more
-    expected = [plain(value) for value in last.predictions]
-    if hasattr(task, "candidates"):
-        task.texts  # noqa: B018  remembered from before
-    served = mlflow.pyfunc.load_model(str(tmp_path / "model"))
-    found = served.predict(pd.DataFrame(asked))
-    assert [alike(a, b, task) for a, b in zip(found, expected, strict=True)] == [True] * len(asked)
-    assert not list((tmp_path / "model").rglob("*.pkl"))
-    assert set(json.loads(json.dumps(found, allow_nan=False)) and asked[0]) - {"id"} == set(task.asked())
-    embeddings = served._model_impl.predicted(asked).embeddings
-    assert (None if embeddings is None else embeddings.shape) == ((len(asked), DIMENSIONS) if kind in EMBEDDED else None)
-
-
-def test_embeddings_are_what_the_model_computes_anyway(tmp_path: Path, models: dict[str, str]) -> None:
-    for name in ("classes", "classes by an adapter"):
-        (folder := tmp_path / name).mkdir()
-        of, task_in, method = KINDS[name]
-        task = task_in(folder)
-        recipe, _, weights = made(folder, task, models[of], method)
-        bundle.write(folder / "bundle", recipe, weights, None, {})
-        rows = [task.question(example) for example in task.splits().dev]
-        found = Deployed(folder / "bundle").predicted(rows).embeddings
-        assert found is not None
-        assert weights is not None
-        model: Any = tuned_model(recipe, weights)
-        body = (model.get_base_model() if hasattr(model, "get_base_model") else model).base_model
-        tokenizer, expected = processor(recipe.architecture), []
-        for row in rows:
-            texts = [row["text"]] if isinstance(row["text"], str) else row["text"]
-            with torch.inference_mode():
-                (hidden,) = body(**tokenizer(*texts, return_tensors="pt")).last_hidden_state
-            mean = hidden.mean(0)
-            expected.append((mean / mean.norm() @ _directions(mean.shape[-1])).numpy())
-        assert found == pytest.approx(np.stack(expected), abs=1e-4)
-        assert np.std(found, axis=0).min() > 1e-3  # they tell rows apart
+from workbench.tasks import classification, request
+from workbench.testing import TinyTask, tiny_decoder, tiny_model
 
 
 @pytest.mark.parametrize("metric", ["typos_accuracy", "capitals_macro_f1", "worst_group_accuracy"])
@@ -639,6 +342,63 @@ def test_a_file_that_is_sent_is_looked_at_before_it_is_unpacked(tmp_path: Path) 
             task.example({"image": sent})
 
 
+def test_a_recommender_needs_no_data_any_more(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    task = items(tmp_path)
+    names = [*task.texts]
+    expected, portable = task.log_shares(names), task.portable()
+    monkeypatch.setattr(type(task), "splits", lambda self: pytest.fail("the data are read"))
+    assert portable.log_shares(names).tolist() == expected.tolist()
+    assert len({*expected.tolist()}) > 1
+
+
+def test_a_row_that_is_longer_than_the_model_takes_is_refused_alone_and_among_others(
+    tmp_path: Path, models: dict[str, str]
+) -> None:
+    import pandas as pd
+    from mlflow.exceptions import MlflowException
+
+    recipe = Recipe(task=replies(tmp_path), model=models["decoder"], method=zero_shot(), epochs=0)
+    bundle.write(tmp_path / "b", recipe, None, None, {})
+    served, short, long = (Deployed(tmp_path / "b"), *([{"role": "user", "content": "w4 " * n}] for n in (3, 900)))
+    assert len(served.predict(pd.DataFrame({"messages": [short, short]}))) == 2
+    with pytest.raises(MlflowException, match="none of 1 prompts is short enough"):
+        served.predict(pd.DataFrame({"messages": [long]}))
+    with pytest.raises(MlflowException, match=r"row 1: is longer than this model takes\. Send a shorter one"):
+        served.predict(pd.DataFrame({"messages": [short, long]}))
+    assert served.predictions([{"messages": short}, {"messages": long}])[1] == ""  # as it is graded
+
+
+def test_a_conversation_that_a_chat_template_refuses_is_refused(tmp_path: Path) -> None:
+    from transformers import AutoTokenizer
+
+    words = AutoTokenizer.from_pretrained(tiny_decoder(tmp_path / "m"))
+    words.chat_template = "{% if messages[0]['role'] == 'system' %}{{ raise_exception('No system here') }}{% endif %}"
+    words.chat_template += "{% for m in messages %}{{ m['content'] }}</s>{% endfor %}"
+    words.save_pretrained(tmp_path / "m")
+    recipe = Recipe(task=replies(tmp_path), model=str(tmp_path / "m"), method=zero_shot(), epochs=0)
+    bundle.write(tmp_path / "b", recipe, None, None, {})
+    turns = [{"role": role, "content": "w4"} for role in ("system", "user")]
+    with pytest.raises(UsageError, match=r"takes no conversation of these turns: system, user \(No system here\)"):
+        Deployed(tmp_path / "b").answers([{"messages": turns}])
+
+
+@pytest.mark.parametrize("rate", [1, 999, 384_001, 2**31 - 1])
+def test_a_sound_whose_head_states_a_rate_that_none_has_is_refused_before_it_is_read(rate: int, tmp_path: Path) -> None:
+    content = bytearray(sounds.wav(np.zeros(300), 16000))
+    content[24:28] = rate.to_bytes(4, "little")
+    with pytest.raises(DataError, match=f"a sound of {rate:,} samples a second cannot be heard"):
+        media.check_sent("sound", bytes(content))
+    with pytest.raises(DataError, match="cannot be heard"):
+        media.read("sound", "", {"bytes": bytes(content)})
+
+
+@pytest.mark.parametrize("rate", [8000, 16000, 22050, 44100])
+def test_the_beginning_of_a_sound_is_what_it_is_in_all_of_it(rate: int) -> None:
+    samples = np.random.default_rng(0).normal(size=30_000).astype(np.float32)
+    whole = sounds.resampled(samples, rate, 16000)
+    assert np.array_equal(sounds.resampled(samples, rate, 16000, 4000), whole[:4000])
+
+
 @pytest.mark.parametrize("kind", ["classes by an adapter", "next words", "yes or no"])
 def test_a_model_that_is_served_alone_is_merged_and_answers_as_before(kind: str, tmp_path: Path, models: dict[str, str]) -> None:
     of, task_in, method = KINDS[kind]
@@ -653,7 +413,7 @@ def test_a_model_that_is_served_alone_is_merged_and_answers_as_before(kind: str,
     assert any("lora" in name for name in names[0])
     assert not any("lora" in name for name in names[1])
     for one, other in zip(merged.answers(asked), apart.answers(asked), strict=True):
-        assert alike(one, other, task)
+        assert alike(one, other)
 
 
 def test_what_does_not_answer_as_before_is_not_merged(
@@ -676,7 +436,7 @@ def test_what_does_not_answer_as_before_is_not_merged(
     monkeypatch.setattr(methods, "merged", wrong)
     served = Deployed(tmp_path / "b")
     assert any("lora" in name for name, _ in served._predictor._asked.model.named_parameters())
-    assert all(alike(one, other, task) for one, other in zip(served.answers(asked), right, strict=True))
+    assert all(alike(one, other) for one, other in zip(served.answers(asked), right, strict=True))
 
 
 def test_of_several_models_those_on_one_base_share_it_and_one_alone_is_merged(tmp_path: Path, models: dict[str, str]) -> None:

@@ -10,8 +10,6 @@ import subprocess
 import sys
 import threading
 import time
-import urllib.error
-import urllib.request
 from dataclasses import replace
 from importlib import metadata
 from pathlib import Path
@@ -20,6 +18,7 @@ from typing import Any, NamedTuple
 import psutil
 import pytest
 from commands import here
+from served import ask
 from servers import free_port
 
 from workbench.cli.serve import _token
@@ -174,15 +173,15 @@ def test_what_is_served_is_what_the_sweep_put_on_record(swept_texts: Swept) -> N
         shown = server.stdout.readline()
         body = re.search(r"-d '(.*)'$", shown.strip())
         assert body
-        assert asked(port, body[1].encode())[0] == 200  # what is shown to be tried
+        assert ask(port, body[1].encode())[0] == 200  # what is shown to be tried
         rows = [{"words": sample["example"]["words"], "id": sample["example"]["id"]} for sample in samples]
-        status, found = asked(port, json.dumps({"dataframe_records": rows}).encode())
+        status, found = ask(port, {"dataframe_records": rows})
         assert status == 200
         for prediction, sample in zip(found["predictions"], samples, strict=True):
             labels, confidence = sample["prediction"]
             assert prediction["labels"] == labels
             assert prediction["confidence"] == pytest.approx(confidence, rel=1e-5)
-        status, found = asked(port, b'{"instances": [5]}')
+        status, found = ask(port, b'{"instances": [5]}')
         assert (status, found) == (400, {"error": "row 0: words must be a list of whole numbers, and not empty; got 5."})
         written = (swept_texts.folder / ".workbench/serving/served.jsonl").read_text().splitlines()
         start, *lines = [line for line in map(json.loads, written) if line.get("event") != "usage"]
@@ -266,7 +265,7 @@ def test_several_models_are_served_and_killing_loses_no_line_and_leaves_no_serve
     assert 'rows with "model": "one"' in server.stdout.readline()
     children = psutil.Process(server.pid).children(recursive=True)
     rows = [{"model": name, "words": sample["example"]["words"]} for sample in best.samples for name in names]
-    status, found = asked(port, json.dumps({"dataframe_records": rows}).encode())
+    status, found = ask(port, {"dataframe_records": rows})
     assert status == 200
     for i, result in enumerate((best, untuned)):
         told = [prediction["labels"] for prediction in found["predictions"][i::2]]
@@ -277,7 +276,7 @@ def test_several_models_are_served_and_killing_loses_no_line_and_leaves_no_serve
         for i in range(100_000):
             row = {"model": names[i % 2], "words": [8, 9 + i % 5], "id": f"{client}-{i}"}
             try:
-                if asked(port, json.dumps({"instances": [row]}).encode())[0] == 200:
+                if ask(port, {"instances": [row]})[0] == 200:
                     answered.add(str(row["id"]))
             except (OSError, http.client.HTTPException):
                 return
@@ -329,16 +328,6 @@ def test_a_server_ends_with_the_command_that_started_it_however_that_ends(swept_
     assert "Traceback" not in errors
     assert server.returncode == 0
     assert psutil.wait_procs(children, timeout=60)[1] == []
-
-
-def asked(port: int, body: bytes) -> tuple[int, Any]:
-    headers = {"Content-Type": "application/json"}
-    request = urllib.request.Request(f"http://127.0.0.1:{port}/invocations", body, headers)
-    try:
-        with urllib.request.urlopen(request, timeout=60) as answer:
-            return answer.status, json.load(answer)
-    except urllib.error.HTTPError as error:
-        return error.code, json.load(error)
 
 
 def test_other_addresses_than_this_machine_s_need_a_token(monkeypatch: pytest.MonkeyPatch) -> None:

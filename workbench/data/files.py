@@ -9,6 +9,7 @@ from __future__ import annotations
 import contextlib
 import errno
 import gzip
+import re
 from collections.abc import Iterator
 from pathlib import Path
 from typing import IO, cast
@@ -87,6 +88,7 @@ def reading(what: str, kind: str = "a data file") -> Iterator[None]:
         if isinstance(error, OSError) and error.strerror and error.errno not in _NAMES:
             raise EnvironmentFault(f"cannot read {what}: {error.strerror}. Check its permissions and the disk.") from error
         why = next(iter(str(error).splitlines()), "") or type(error).__name__
+        why = re.sub(r"(?: file)? <_io\.BytesIO object at \w+>", " file", why)  # pillow and libsndfile name what was sent so
         raise wrong(f"{what}: not {kind} that can be read ({why[:200]}). Download or write it again.") from error
 
 

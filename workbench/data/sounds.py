@@ -10,7 +10,7 @@ from typing import Any, BinaryIO
 
 import numpy as np
 
-from workbench.errors import EnvironmentFault
+from workbench.errors import DataError, EnvironmentFault
 
 SUFFIXES = (".wav", ".flac", ".ogg", ".mp3", ".opus", ".aiff", ".aif")
 """Suffixes of files that are read, in lower case."""
@@ -19,10 +19,16 @@ SUFFIXES = (".wav", ".flac", ".ogg", ".mp3", ".opus", ".aiff", ".aif")
 UNIT, MOST = "samples", 16_000_000  # ten minutes and more, of 24,000 samples a second
 
 
+RATES = 1_000, 384_000
+"""The fewest and the most samples a second. A head can state any number: brought to a model's own rate, a second at a rate of 1 is
+16,000 samples long, and a filter for a rate of billions takes all memory.
+"""
+
+
 def check(file: Path | BinaryIO) -> dict[str, Any]:
-    """The `seconds` that a sound takes, by its file's head. Raises whatever libsndfile raises."""
+    """The `seconds` that a sound takes, by its file's head. Raises whatever libsndfile raises, and DataError as `read`."""
     info = _library().info(_opened(file))
-    return {"seconds": round(info.frames / info.samplerate, 3)}
+    return {"seconds": round(info.frames / _checked(info.samplerate), 3)}
 
 
 def size(file: Path | BinaryIO) -> int:
@@ -34,9 +40,13 @@ def size(file: Path | BinaryIO) -> int:
 def read(file: Path | BinaryIO) -> tuple[np.ndarray, int]:
     """Samples from -1 to 1, shape (samples,), as the mean of all channels; and how many there are
     per second.
+
+    Raises:
+        DataError: So many no sound has (`RATES`).
+        Exception: Whatever libsndfile raises.
     """
     samples, rate = _library().read(_opened(file), dtype="float32", always_2d=True)
-    return samples.mean(1), int(rate)
+    return samples.mean(1), _checked(rate)
 
 
 def wav(samples: np.ndarray, rate: int) -> bytes:
@@ -50,15 +60,26 @@ def wav(samples: np.ndarray, rate: int) -> bytes:
     return written.getvalue()
 
 
-def resampled(samples: np.ndarray, rate: int, wanted: int) -> np.ndarray:
-    """The same sound at the wanted number of samples per second, by a polyphase filter."""
+def resampled(samples: np.ndarray, rate: int, wanted: int, most: int | None = None) -> np.ndarray:
+    """The same sound at the wanted number of samples per second, by a polyphase filter; at most `most` samples of it."""
     if rate == wanted:
-        return samples
+        return samples if most is None else samples[:most]
     from scipy.signal import resample_poly
+
+    if most is not None:  # what lies further behind than the filter is wide changes nothing of these
+        samples = samples[: most * rate // wanted + 20 * (rate // wanted + 1) + 1]
 
     # 44,100 to 16,000 is 160 / 441: the filter's cost grows with these numbers.
     common = math.gcd(rate, wanted)
-    return np.asarray(resample_poly(samples, wanted // common, rate // common), np.float32)
+    return np.asarray(resample_poly(samples, wanted // common, rate // common), np.float32)[:most]
+
+
+def _checked(rate: int) -> int:
+    """A rate of samples, in which a sound can be. Raises DataError."""
+    least, most = RATES
+    if not least <= rate <= most:
+        raise DataError(f"a sound of {rate:,} samples a second cannot be heard. Write it with {least:,} to {most:,}.")
+    return int(rate)
 
 
 def _opened(file: Path | BinaryIO) -> Any:

@@ -155,7 +155,7 @@ def waves(data: str, seconds: float, example: Example, processor: Any) -> Mappin
     samples, rate = media.read("sound", data, example)
     wanted = int(hears.sampling_rate)
     whole = round(seconds * wanted)
-    samples = sounds.resampled(samples, rate, wanted)[:whole]
+    samples = sounds.resampled(samples, rate, wanted, whole)
     sound = hears(samples, sampling_rate=wanted, padding="max_length", max_length=whole, truncation=True, return_tensors="np")
     return {name: _input(sound[name][0]) for name in ("input_values", "input_features", "attention_mask") if name in sound}
 

@@ -21,6 +21,9 @@ STEPS_A_SECOND = 2
 so that some have one length and can share a batch.
 """
 
+LEAST_A_SECOND = 10
+"""A sound is filled up to this part of a second, where it is shorter: the convolutions of a model take none of a few samples."""
+
 _MARKS = re.compile(r"[^\w\s']|_")
 
 
@@ -80,6 +83,7 @@ class SpeechRecognition(Formulation):
         samples, rate = media.read("sound", self.data, example)
         wanted = int(hears.sampling_rate)
         samples = sounds.resampled(samples, rate, wanted)
+        samples = np.pad(samples, (0, max(0, wanted // LEAST_A_SECOND - len(samples))))
         if not masks:
             samples = np.pad(samples, (0, -len(samples) % (wanted // STEPS_A_SECOND)))
         sound = hears(samples, sampling_rate=wanted, return_tensors="np")

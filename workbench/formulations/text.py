@@ -99,7 +99,7 @@ class TextGeneration(Formulation):
         nothing, and its prediction is empty.
 
         Raises:
-            UsageError: No row is short enough.
+            UsageError: No row is short enough, or the model's chat template refuses a conversation.
         """
         most = processor.model_max_length if processor.model_max_length < ENDLESS else None
         ids: list[np.ndarray] = []
@@ -190,7 +190,7 @@ class TextGeneration(Formulation):
     def _ids(self, turns: Sequence[Message], processor: Any) -> list[int]:
         """Tokens that a model reads before it answers a conversation."""
         if processor.chat_template:
-            text = processor.apply_chat_template(list(turns), tokenize=False, add_generation_prompt=True)
+            text = _templated(turns, processor)
             # The template has written the special tokens already.
             return list(processor(text, add_special_tokens=False, verbose=False)["input_ids"])
         ids = list(processor(_written(turns), verbose=False)["input_ids"])
@@ -248,6 +248,19 @@ def _turn(role: str, content: str) -> Message:
 
 def _turns(prompt: str | Sequence[Message]) -> list[Message]:
     return [_turn("user", prompt)] if isinstance(prompt, str) else list(prompt)
+
+
+def _templated(turns: Sequence[Message], processor: Any) -> str:
+    """A conversation by the model's own template. Raises UsageError where that refuses it."""
+    try:
+        return str(processor.apply_chat_template(list(turns), tokenize=False, add_generation_prompt=True))
+    except Exception as error:  # jinja's, by which a template refuses a system's turn, say, or two of one role in a row
+        roles = ", ".join([*(turn["role"] for turn in turns[:8]), *(["…"] if turns[8:] else [])])
+        why = (str(error).splitlines() or [""])[0][:200]
+        raise UsageError(
+            f"this model's chat template takes no conversation of these turns: {roles} ({why}). Write it with others, or choose "
+            "another model."
+        ) from error
 
 
 def _written(turns: Sequence[Message]) -> str:

@@ -92,13 +92,17 @@ class Deployed:
         """As `answers`, of a table, as MLflow asks.
 
         Raises:
-            MlflowException: As `answers`; a server tells it as a mistake of who asked (400).
+            MlflowException: As `answers`, or a row is longer than the model takes; a server tells it as a mistake of who asked
+                (400). Graded, such a row has an empty prediction, which would tell nobody why.
         """
         from mlflow.exceptions import MlflowException
         from mlflow.protos.databricks_pb2 import INVALID_PARAMETER_VALUE
 
         try:
-            return self.answers(_rows(data))
+            found = self.predicted(_rows(data))
+            if found.unread:
+                raise DataError(f"row {found.unread[0]}: is longer than this model takes. Send a shorter one.")
+            return [plain(value) for value in found.values]
         except WorkbenchError as error:
             raise MlflowException(str(error), INVALID_PARAMETER_VALUE) from error
 

@@ -46,6 +46,8 @@ class Recommendation(TableTask):
     temperature: float = 0.05
     # All items with their texts; None: those of the data. Set by `portable` alone.
     collection: tuple[tuple[str, str], ...] | None = field(default=None, repr=False, metadata={"later": True})
+    # Items of what is learned from, with how often each was had; None: those of the data. Set by `portable` alone.
+    learned: tuple[tuple[str, int], ...] | None = field(default=None, repr=False, metadata={"later": True})
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -77,7 +79,7 @@ class Recommendation(TableTask):
         return row
 
     def portable(self) -> Task:
-        return replace(self, collection=tuple(self.texts.items()))
+        return replace(self, collection=tuple(self.texts.items()), learned=tuple(sorted(self._had().items())))
 
     def formulation(self, kind: str) -> Formulation:
         if kind == counts.NAME:
@@ -97,9 +99,14 @@ class Recommendation(TableTask):
         """`prior` times the logarithm of each item's share of what is learned from, each counted once
         more than it was had: where nothing is learned from, all are equal.
         """
-        had = Counter(next_item(example) for example in self.splits().train)
+        had = self._had()
         found: np.ndarray = self.prior * np.log([(had[name] + 1) / (had.total() + len(names)) for name in names])
         return found
+
+    def _had(self) -> Counter[str]:
+        if self.learned is not None:
+            return Counter(dict(self.learned))
+        return Counter(next_item(example) for example in self.splits().train)
 
     def score(self, examples: Sequence[Example], predictions: Sequence[Ranking]) -> dict[str, float]:
         scores = _scores(examples, predictions)

@@ -42,6 +42,7 @@ class Predictions(NamedTuple):
         seconds: Seconds that the model took, without the wait for others who asked.
         cpu_seconds: CPU seconds of this process meanwhile.
         embeddings: Where each example lies for the model (`embedded.Embedded`), the mean of its rows; None where that is not known.
+        unread: Examples, by their places, that are longer than the model takes: their predictions are empty.
     """
 
     values: list[Any]
@@ -49,6 +50,7 @@ class Predictions(NamedTuple):
     seconds: float = 0.0
     cpu_seconds: float = 0.0
     embeddings: np.ndarray | None = None
+    unread: Sequence[int] = ()
 
 
 class Grade(NamedTuple):
@@ -207,12 +209,14 @@ class Predictor:
             began, cpu_began = time.perf_counter(), time.process_time()
             rows = self._apart.encode(examples, self._asked.processor, answers=False, shots=self._shots)
             outputs, embeddings = self._outputs(rows, examples)
+            unread = np.setdiff1d(np.arange(len(examples)), rows.example).tolist()
             tokens = np.bincount(rows.example, self._tokens(rows, outputs), len(examples))[: len(examples)]
             if self._extra:
                 rows = dataclasses.replace(rows, extra=[*rows.extra, *self._extra])
             found = self._formulation.decode(examples, rows, [*outputs, *self._shared], self._asked.processor)
             took, cpu_took = time.perf_counter() - began, time.process_time() - cpu_began
-        return Predictions(found, tokens.astype(int).tolist(), took, cpu_took, _by_example(embeddings, rows.example, len(examples)))
+        places = _by_example(embeddings, rows.example, len(examples))
+        return Predictions(found, tokens.astype(int).tolist(), took, cpu_took, places, unread)
 
     def _merge(self, examples: Sequence[Example]) -> bool:
         """Merge what a method put beside the model's weights into them. False where that failed, or examples are answered otherwise
