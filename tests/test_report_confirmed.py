@@ -16,8 +16,8 @@ from workbench.front.hypervolume import hypervolume
 from workbench.front.intervals import Interval, estimates, holm, p_value, seed_variances, share, ties
 from workbench.front.members import pareto_front
 from workbench.front.points import Points
-from workbench.report.answers import answer, held_out_text
-from workbench.report.records import front_record, runs_record
+from workbench.report.answers import answer, guesses_text, held_out_text
+from workbench.report.records import front_markdown, front_record, runs_record
 from workbench.result import Result
 
 SCORES = st.lists(st.floats(0, 100), min_size=1, max_size=6)
@@ -206,17 +206,51 @@ def test_the_cheapest_of_those_tied_with_the_best_is_named() -> None:
     assert known[BEST.recipe_id].tied_with == (MIDDLE.recipe_id,)
     assert known[CHEAP.recipe_id].tied_with == ()
     text = answer(Points.of(results, view()))
-    assert "New seeds do not tell it apart from one that comes 60% cheaper: take" in text
-    assert "f1 61.9" in text.split("take")[1]
+    first, second = text.split(
+        ". It comes 60% cheaper than trial 0 at 2 epochs, and new seeds do not tell the two apart; that one is "
+    )
+    assert first.startswith("The answer is lora")
+    assert "f1 61.9 (" in first
+    assert "f1 62.3 (" in second
+    assert "best" not in text
     wide = [*FRONT, *seeds(MIDDLE, 34.0, 44.0, 54.0), *seeds(BEST, 54.0, 64.0, 74.0)]
     assert MIDDLE.recipe_id in (confirmations(wide, view())[BEST.recipe_id].tied_with or ())
-    assert "take" not in answer(Points.of(wide, view()))  # few seeds tell little apart: the best's interval must hold it too
+    assert answer(Points.of(wide, view())).startswith(
+        "The best is"
+    )  # few seeds tell little apart: the best's interval must hold it too
 
 
 def test_a_budget_and_a_target_are_answered_by_confirmed_scores() -> None:
     results = [*FRONT, *seeds(MIDDLE, 55.0, 56.0), *seeds(CHEAP, 50.0, 50.5)]
     assert "f1 55.5" in answer(Points.of(results, view()), budget_usd=0.04)
     assert "f1 64.0 (not confirmed)" in answer(Points.of(results, view()), target=60.0)
+
+
+def test_where_nothing_beats_the_commonest_answer_the_answer_says_so() -> None:
+    at = replace(view(), grading={"constant_score": 64.0})
+    text = answer(Points.of(FRONT, at))
+    assert text.startswith("Nothing found beats the commonest answer given to everything, which has f1 64.0; the highest is lora")
+    assert text.endswith("512 labels, 2 epochs: f1 64.0 for $0.10.")
+    assert guesses_text(Points.of(FRONT, at)) == ""  # the answer says it of all
+    assert "f1 50.0, no better than the commonest answer (64.0), for $0.01" in answer(Points.of(FRONT, at), budget_usd=0.03)
+
+
+def test_guesses_are_marked_on_the_front_and_are_no_cheaper_choice() -> None:
+    at = replace(view(), grading={"constant_score": 60.0})
+    near = point("near", 59.0, 20)
+    points = Points.of([near, BEST], at)
+    assert answer(points).endswith("f1 64.0 for $0.10.")  # nine tenths of it come cheaper, from a guess
+    assert "cheaper" in answer(Points.of([near, BEST], view()))
+    assert guesses_text(points).startswith("No better than the commonest answer given to everything, which has f1 60.0: trial ")
+    assert [points.by_chance(r) for r in points.members] == [True, False]
+    table = front_markdown([near, BEST], at)
+    assert "| 59.0 (a guess) |" in table
+    assert "| 64.0 |" in table
+    assert guesses_text(points) in table
+    assert [p["by_chance"] for p in front_record("s-1", [near, BEST], at)["points"]] == [True, False]
+    # New seeds have the last word.
+    lucky = Points.of([MIDDLE, BEST, *seeds(MIDDLE, 58.0, 59.0), *seeds(BEST, 64.0, 65.0)], at)
+    assert [lucky.by_chance(r) for r in lucky.members] == [True, False]
 
 
 def test_members_no_better_than_chance_are_not_worth_new_seeds() -> None:

@@ -27,7 +27,18 @@ from workbench.front.serving import Load
 from workbench.ledger import Ledger
 from workbench.quantities import dollars, number
 from workbench.report import answers
-from workbench.report.answers import answer, contended_text, cost_cells, cost_text, held_out_text, score_text, ties_text
+from workbench.report.answers import (
+    GUESS,
+    answer,
+    checkpoint_text,
+    contended_text,
+    cost_cells,
+    cost_text,
+    guesses_text,
+    held_out_text,
+    score_text,
+    ties_text,
+)
 from workbench.report.caveats import doubts, redaction_text
 from workbench.report.columns import COLUMNS, POINT, cells
 from workbench.report.records import front_record
@@ -194,9 +205,8 @@ def show_front(points: Points, *, everything: bool = False, scores: bool = False
         return _table(points, shown, beside, everything=everything, brief=brief)
 
     print_table(table(brief=False), partial(table, brief=True))
-    ties = ties_text(points.best, view)
-    if ties:
-        print_text(ties)
+    for text in filter(None, (guesses_text(points), ties_text(points.best, view))):
+        print_text(text)
     for r in pareto_front(points.found, view):
         # A member of the sweep's front that vanished after
         # a confirmation is named, or it would look lost.
@@ -227,7 +237,8 @@ def _table(points: Points, shown: Sequence[Result], beside: Sequence[str], *, ev
         table.add_column("front")
     for r in shown:
         found = of.get(r.recipe_id)
-        row = [*cells(r, view, *POINT), score_text(r.scores[view.maximize], found, brief=brief)]
+        guess = GUESS if points.by_chance(r) else ""
+        row = [*cells(r, view, *POINT), score_text(r.scores[view.maximize], found, brief=brief) + guess]
         row += [plain_score(r.scores[name]) if name in r.scores else "" for name in beside]
         row += [_short_cost(view, r, name) for name in costs] if brief else cost_cells(view, r, costs)
         row += _confirmation(r, points, brief=brief) if of else []
@@ -260,7 +271,7 @@ def _confirmation(r: Result, points: Points, *, brief: bool) -> list[str]:
     if known is None:
         return ["", "no better than chance" if points.view.by_chance(r) else "not confirmed"]
     tied = [points.confirmed[name].point for name in known.tied_with or ()]
-    names = ", ".join(f"{each.trial} at {number(each.epochs)}" for each in tied)
+    names = ", ".join(map(checkpoint_text, tied))
     return [held_out_text(known, brief=brief), names if known.tied_with is not None else "unknown"]
 
 
