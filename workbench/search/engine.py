@@ -192,7 +192,7 @@ class FrontSearch:
         # Before two scores are known the model has nothing to fit: the first runs are drawn, cheap ones more often.
         new = [arm for arm in free if not arm.done]
         costs = [arm.milestones[self._first_target(arm)].cost + cold_start_cost for arm in new]
-        untried = self._options.next(cold, new, costs, try_within)
+        untried = self._options.next(cold, new, costs, try_within, start_penalty)
         if new and (untried or begun < FIRST_RUNS or seen < 2):
             # Many workers at once would otherwise spend on draws what the first scores could have saved.
             if may_wait and busy and begun - seen >= MOST_FIRST_RUNS:

@@ -44,24 +44,27 @@ class Options:
             if isinstance(space, Choice) and 1 < len(space.options) <= MOST_OPTIONS and not ordered(space)
         ]
 
-    def next(self, begun: Sequence[Arm], new: Sequence[Arm], costs: Sequence[float], within: float) -> list[Arm]:
+    def next(
+        self, begun: Sequence[Arm], new: Sequence[Arm], costs: Sequence[float], within: float, start_penalty: float
+    ) -> list[Arm]:
         """Those that could be started to try the next options; none where every option was tried, or would cost too much.
 
-        Among the arms with the most options that no run has yet, they are those that share the options of the cheapest: where
-        there are four methods and three models, four runs try all of them.
+        The arm that costs least for each option that it would be the first to show says which are next: where starts are worth
+        much, a run tries a method and a model at once, and four methods and three models take four runs.
 
         Args:
             begun: The arms that were begun.
             new: Those that could be started.
             costs: What each of these would cost.
-            within: What a trial of an option may cost at most, in the same unit.
+            within: What a run that tries an option may cost at most, in the same unit.
+            start_penalty: What is added to the cost of a start when it is weighed, in the same unit.
         """
         tried = {pair for arm in begun for pair in self._of(arm)}
         shown = [tuple(pair for pair in self._of(arm) if pair not in tried) for arm in new]
         open_ = [i for i, arm in enumerate(new) if shown[i] and costs[i] <= within and arm.fits >= LIKELY]
         if not open_:
             return []
-        first = min(open_, key=lambda i: (-len(shown[i]), costs[i]))
+        first = min(open_, key=lambda i: (costs[i] + start_penalty) / len(shown[i]))
         return list(compress(new, (i in set(open_) and shown[i] == shown[first] for i in range(len(new)))))
 
     def _of(self, arm: Arm) -> list[tuple[str, Value]]:
