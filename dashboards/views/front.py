@@ -19,7 +19,17 @@ from words import plain
 from workbench import figures
 from workbench.front.points import Points, stopped
 from workbench.quantities import dollars, many
-from workbench.report.answers import Pick, answer, contended_text, cost_text, held_out_text, picks, score_text, ties_text
+from workbench.report.answers import (
+    Pick,
+    answer,
+    contended_text,
+    cost_text,
+    held_out_text,
+    intervals_text,
+    picks,
+    score_text,
+    ties_text,
+)
 from workbench.report.axes import AXES
 from workbench.report.caveats import doubts
 from workbench.report.tables import budgets_text, front_rows, ladder
@@ -266,7 +276,7 @@ def _table(c: Context, points: Points) -> None:
     )
     if text := contended_text(points.members):
         st.caption(plain(text))
-    if text := ties_text(points.best, points.view):
+    for text in filter(None, (intervals_text(points), ties_text(points.best, points.view))):
         st.caption(plain(text))
     st.download_button(
         "Download as CSV",
