@@ -124,8 +124,10 @@ class Runner:
         results, away = self._work.results, context.ledger.patience.is_away
         usd = prices.usd(started, context.budget.offer)
         # Where a budget ends the work, the reason counts what came after the last Result, and no Result holds it.
-        whole = context.budget.spent(results) + Spending(usd, started.seconds, started.energy_j)
-        if usd and (not context.bill.charged or away or context.budget.exhausted(whole)):
+        held = context.budget.spent(results)
+        whole = held + Spending(usd, started.seconds, started.energy_j)
+        differs = dollars(whole.usd) != dollars(held.usd) and context.budget.exhausted(whole)
+        if usd and (not context.bill.charged or away or differs):
             what = "What came after the last result" if context.bill.charged else "No run was begun: what the start took"
             what = "What it waited for the ledger" if context.bill.charged and away else what
             context.observer.note(f"{what} ({duration(started.seconds)}, {dollars(usd)}) is on no bill.")
