@@ -438,7 +438,7 @@ def test_a_run_that_was_meant_is_named(in_swept, command):
     code, out, err = command("run", wrong)
     assert (code, out) == (2, "")
     assert f"Did you mean '{run_id[:8]}'" in err
-    assert "Its trials go from 0 to " in command("run", "99")[2]
+    assert "Its runs are trials 0, " in command("run", "99")[2]
 
 
 # Export

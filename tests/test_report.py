@@ -298,7 +298,9 @@ def test_where_no_error_is_known_few_examples_are_told_without_a_figure() -> Non
 @pytest.mark.parametrize("known", [{"dev_examples": 48}, {"graded_examples": 48}])
 def test_what_more_dev_examples_take_is_told(known: dict[str, int]) -> None:
     assert few_examples(known | {"dev_whole": False})[0].endswith("more dev examples tell: raise dev= of the task.")
-    assert few_examples(known | {"dev_whole": True})[0].endswith("and the data have no more for dev=: label some.")
+    assert few_examples(known | {"dev_whole": True})[0].endswith(
+        "more dev examples tell. All that there are grade already: label others."
+    )
     assert few_examples(known)[0].endswith("more dev examples tell.")
 
 

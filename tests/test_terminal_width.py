@@ -66,8 +66,14 @@ def test_runs_have_their_rows_on_lines_that_fit(terminal: io.StringIO, capsys: A
     found = lines(terminal)
     assert len(found) == 1 + len(results)
     assert max(map(len, found)) <= LINE
-    assert "contended" in found[1]
+    assert "contended" not in found[1], "of all of them the sentence below says it"
     assert "Left out, as the terminal is too narrow: time, compute spent" in capsys.readouterr().err
+
+
+def test_runs_that_others_disturbed_are_marked_beside_one_that_was_alone(terminal: io.StringIO) -> None:
+    disturbed_one, alone = contended(1)[0], made.run(7)
+    print_table(table_of_runs([[disturbed_one], [alone]], sweeps.VIEW, {}, narrow=True))
+    assert ["contended" in line for line in lines(terminal)] == [False, True, False]
 
 
 def test_nothing_is_left_out_where_there_is_room_or_nobody_looks(terminal: io.StringIO, capsys: Any) -> None:

@@ -63,14 +63,21 @@ def tell_changes(ledger: Ledger) -> None:
         messages.print(text, style="yellow", markup=False)
 
 
+MOST_TRIALS = 20
+"""Of no more runs than these an error lists all numbers."""
+
+
 def no_such_run(study: str, results: Sequence[Result], wanted: str) -> UsageError:
     """Return the error that a study has no such run, with the run that may have been meant."""
     trials = [r.trial for r in results if r.trial is not None]
     if not trials:
         advice = " It has none yet."
     elif wanted.isdigit():
-        known_trials = f"trials go from {min(trials)} to {max(trials)}" if len(set(trials)) > 1 else f"only trial is {trials[0]}"
-        advice = f" Its {known_trials}; `workbench runs` lists them."
+        known = sorted({*trials})
+        told = f"runs are trials {', '.join(map(str, known))}" if len(known) > 1 else f"only run is trial {known[0]}"
+        if len(known) > MOST_TRIALS:
+            told = f"runs are {len(known):,} of the trials {known[0]} to {known[-1]}"
+        advice = f" Its {told}; `workbench runs` lists them. A run has the number of its first trial, so there are gaps."
     else:
         beginnings = (r.run_id[: max(4, len(wanted))] for r in results)
         otherwise = " Give a trial number, or the beginning of an id; `workbench runs` lists them."
