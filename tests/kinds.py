@@ -99,9 +99,10 @@ def cuts_change_no_gradient(of: Tuning, rows: Rows, pieces: int = 3) -> None:
 
     whole, cut = gradient(1), gradient(pieces)
     assert whole.keys() == cut.keys() != set()
+    # Sums in another order differ by rounding, more on processors with narrower registers: of the largest gradient by some 5e-6.
     scale = max(float(value.abs().max()) for value in whole.values())
     for name, value in whole.items():
-        torch.testing.assert_close(cut[name], value, rtol=1e-4, atol=1e-6 * max(1.0, scale))
+        torch.testing.assert_close(cut[name], value, rtol=1e-4, atol=1e-5 * max(1.0, scale))
 
 
 def rows_are_like_any_others(of: Tuning, rows: Rows) -> None:

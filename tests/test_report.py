@@ -20,13 +20,13 @@ from workbench.prices import Offer
 from workbench.quantities import dollars, duration, number
 from workbench.report import answers
 from workbench.report.answers import cost_text, picks, ties_text
-from workbench.report.bill import peak_share, phases_spent
+from workbench.report.bill import PHASE_MEANINGS, peak_share, phases_spent
 from workbench.report.caveats import doubts, few_examples
 from workbench.report.records import find_run, front_markdown, front_record, runs_record
 from workbench.report.rows import result_rows, rows_csv
 from workbench.report.text import describe, settings_text, short_settings, usage_cells
 from workbench.result import Cause, Result
-from workbench.usage import Usage, Work
+from workbench.usage import PHASES, Usage, Work
 
 RATE = Offer("p", "m", "", 0, "", "owned", Decimal("3.6"), "here", "2026-01-01")  # a tenth of a cent a second
 REFERENCE = {"f1": 0.0, "usd": 10.0, "seconds": 1e4, "labels": 1e4, "energy_j": 1e6, "usd_compute": 10.0}
@@ -298,7 +298,9 @@ def test_where_no_error_is_known_few_examples_are_told_without_a_figure() -> Non
 @pytest.mark.parametrize("known", [{"dev_examples": 48}, {"graded_examples": 48}])
 def test_what_more_dev_examples_take_is_told(known: dict[str, int]) -> None:
     assert few_examples(known | {"dev_whole": False})[0].endswith("more dev examples tell: raise dev= of the task.")
-    assert few_examples(known | {"dev_whole": True})[0].endswith("and the data have no more for dev=: label some.")
+    assert few_examples(known | {"dev_whole": True})[0].endswith(
+        "more dev examples tell. All that there are grade already: label others."
+    )
     assert few_examples(known)[0].endswith("more dev examples tell.")
 
 
@@ -507,6 +509,10 @@ def test_phases_add_up_over_results() -> None:
     spent = phases_spent([CHEAP, BEST])
     assert spent["train"].seconds == 2 * 10 + 2 * 100
     assert phases_spent([]) == {}
+
+
+def test_each_phase_is_explained() -> None:
+    assert {*PHASE_MEANINGS} == {*PHASES}
 
 
 # Views: as billed, spread over adopted models, served

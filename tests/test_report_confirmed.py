@@ -16,7 +16,7 @@ from workbench.front.hypervolume import hypervolume
 from workbench.front.intervals import Interval, estimates, holm, p_value, seed_variances, share, ties
 from workbench.front.members import pareto_front
 from workbench.front.points import Points
-from workbench.report.answers import answer, guesses_text, held_out_text
+from workbench.report.answers import answer, guesses_text, held_out_text, intervals_text, score_text
 from workbench.report.records import front_markdown, front_record, runs_record
 from workbench.result import Result
 
@@ -118,6 +118,53 @@ def test_equal_points_are_told_apart_no_more_often_than_one_time_in_twenty(membe
 
 def test_unequal_points_are_told_apart() -> None:
     assert ties([[50.0, 51.0, 49.0], [60.0, 61.0, 59.5], [60.2, 60.9, 60.0]], range(3)) == [set(), {2}, {1}]
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("members", [2, 5])
+def test_one_that_scatters_ten_times_as_far_as_the_others_has_its_own_variance(members: int) -> None:
+    rng, inside, rounds = random.Random(7), 0, 2000
+    for _ in range(rounds):
+        groups = [[rng.gauss(50, 10 if i == 0 else 1) for _ in range(3)] for i in range(members)]
+        unsteady = estimates(groups, range(members))[0]
+        inside += unsteady.low <= 50 <= unsteady.high
+    assert inside / rounds > 0.86  # pooled it is 0.82 with two, 0.60 with five
+
+
+def test_what_no_seed_changes_neither_has_the_variance_of_others_nor_lowers_theirs() -> None:
+    groups, runs = [[57.5, 57.5, 57.5], [87.5, 80.0, 32.5]], [0, 1]
+    steady, unsteady = estimates(groups, runs, [True, False])
+    assert steady == Interval(57.5)
+    assert unsteady == estimates(groups[1:], runs[1:])[0]
+    assert ties(groups, runs, [True, False]) == [{1}, {0}]
+    assert ties([[57.5, 57.5], [60.0, 60.0]], runs, [True, True]) == [set(), set()]
+    # Scores that are equal by chance are no proof: they have the variance of all.
+    assert estimates(groups, runs)[0].low < 57.5
+
+
+def test_intervals_end_where_the_score_does_and_say_what_they_rest_on() -> None:
+    at = replace(view(), grading={"dev_examples": 40, "test_examples": 40})
+
+    def graded(result: Result, score: float) -> Result:
+        return replace(result, test_scores={result.recipe_id: {"f1": score}})
+
+    still = [graded(r, 67.5) for r in seeds(MIDDLE, 57.5, 57.5, 57.5)]
+    wide = [graded(r, 70.0 + i) for i, r in enumerate(seeds(BEST, 97.5, 80.0, 62.5))]
+    points = Points.of([*FRONT, *still, *wide], at)
+    steady, unsteady = points.confirmed[MIDDLE.recipe_id], points.confirmed[BEST.recipe_id]
+    assert (steady.score, steady.test, steady.examples) == (Interval(57.5), share(67.5, 40), 40)
+    assert (unsteady.score.low, unsteady.score.high) == (pytest.approx(36.5, abs=0.1), 100.0)
+    assert score_text(57.5, steady) == "57.5 (3 new seeds alike)"
+    text = "The 95 % interval is over new seeds. What no new seed changed has none over seeds, and on the test split one over the "
+    assert intervals_text(points) == text + "examples."
+    steadier = [*FRONT, *seeds(MIDDLE, 60.0, 61.0, 62.0), *seeds(BEST, 63.0, 64.0, 65.5)]
+    assert "share one variance, that of 2 points together." in intervals_text(Points.of(steadier, at))
+    apart = [*FRONT, *seeds(MIDDLE, 60.0, 60.1, 60.2), *seeds(BEST, 97.5, 80.0, 62.5)]
+    assert (
+        intervals_text(Points.of(apart, at)) == "The 95 % intervals are over new seeds, each with its own variance: these differ."
+    )
+    assert intervals_text(Points.of(FRONT, at)) == ""
+    assert confirmations([*FRONT, *wide], view())[BEST.recipe_id].score.high > 100  # where the range is unknown
 
 
 def test_one_seed_tells_nothing_of_the_scatter() -> None:

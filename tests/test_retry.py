@@ -131,7 +131,7 @@ def test_the_command_retry(failed, command):
     assert f"trial {good.trial} has not failed: it is complete" in err
     code, _, err = command("retry", "tiny", "77")
     assert code == 2
-    assert "has no run '77'. Its trials go from 0 to 1" in err
+    assert "has no run '77'. Its runs are trials 0, 1; " in err
     assert "interrupted (to be tried again)" in command("runs")[1]
 
 

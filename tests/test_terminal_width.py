@@ -48,9 +48,10 @@ def test_a_front_with_bands_and_intervals_has_its_rows_on_lines_that_fit(termina
     points = Points.of(results, sweeps.VIEW)
     assert len(points.members) == len(points.confirmed) == 4
     show_front(points)
-    found = lines(terminal)
+    *found, beneath = lines(terminal)
     assert len(found) == 5
     assert max(map(len, found)) <= LINE
+    assert beneath == "The 95 % intervals are over new seeds and share one variance, that of 4 points together."
     assert all(row.split()[0] == str(r.trial) for row, r in zip(found[1:], points.members, strict=True))
     head = found[0].split()
     assert {"trial", "model", "f1", "US$"} <= {*head}
@@ -65,8 +66,14 @@ def test_runs_have_their_rows_on_lines_that_fit(terminal: io.StringIO, capsys: A
     found = lines(terminal)
     assert len(found) == 1 + len(results)
     assert max(map(len, found)) <= LINE
-    assert "contended" in found[1]
+    assert "contended" not in found[1], "of all of them the sentence below says it"
     assert "Left out, as the terminal is too narrow: time, compute spent" in capsys.readouterr().err
+
+
+def test_runs_that_others_disturbed_are_marked_beside_one_that_was_alone(terminal: io.StringIO) -> None:
+    disturbed_one, alone = contended(1)[0], made.run(7)
+    print_table(table_of_runs([[disturbed_one], [alone]], sweeps.VIEW, {}, narrow=True))
+    assert ["contended" in line for line in lines(terminal)] == [False, True, False]
 
 
 def test_nothing_is_left_out_where_there_is_room_or_nobody_looks(terminal: io.StringIO, capsys: Any) -> None:

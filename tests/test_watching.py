@@ -3,7 +3,9 @@
 import json
 import math
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -171,6 +173,16 @@ def test_no_text_can_be_read_from_what_is_kept() -> None:
     made = reference.of([{"text": secret}] * 3, said, ASKED, np.ones((3, 4))).to_json()
     assert not any(word in json.dumps(made) for word in secret.split())
     assert made["lengths"] == [len(secret)] * 3
+
+
+def test_how_soon_a_share_that_doubles_is_noticed_is_told_of_those_that_can() -> None:
+    usual = {"shipping": 0.81, "billing": 0.12, "account": 0.05, "technical": 0.02}
+    watched = alarms.Watched(500, usual, {"shipping": 40, "billing": 640, "account": None, "technical": None}, [])
+    rule = in_use._alarm_rule(SimpleNamespace(watched=watched))  # type: ignore[arg-type]
+    told = "is noticed: of billing (12 %) within 640 rows; of account (5 %), technical (2 %) after more than 1,000 rows."
+    assert rule.endswith(told)
+    alone = SimpleNamespace(watched=replace(watched, usual={"shipping": 0.81}))
+    assert in_use._alarm_rule(alone).endswith("of 1,000 rows one raises a false one.")  # type: ignore[arg-type]
 
 
 def test_idle_time_is_paid_for(tmp_path: Path) -> None:

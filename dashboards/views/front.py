@@ -26,6 +26,7 @@ from workbench.report.answers import (
     cost_text,
     guesses_text,
     held_out_text,
+    intervals_text,
     picks,
     score_text,
     ties_text,
@@ -281,7 +282,7 @@ def _table(c: Context, points: Points) -> None:
     )
     if text := contended_text(points.members):
         st.caption(plain(text))
-    for text in filter(None, (guesses_text(points), ties_text(points.best, points.view))):
+    for text in filter(None, (guesses_text(points), intervals_text(points), ties_text(points.best, points.view))):
         st.caption(plain(text))
     st.download_button(
         "Download as CSV",

@@ -21,7 +21,7 @@ from workbench.front.serving import serving
 from workbench.ledger import Ledger
 from workbench.quantities import dollars, duration, number
 from workbench.report.answers import cost_cells
-from workbench.report.bill import peak_share, phases_spent
+from workbench.report.bill import PHASE_MEANINGS, peak_share, phases_spent
 from workbench.report.columns import cells
 from workbench.report.efficiency import efficiency_record, efficiency_text
 from workbench.report.records import find_run, last_word, runs_record
@@ -84,20 +84,21 @@ def _table(shown: Sequence[list[Result]], view: View, trials: Mapping[str, int |
     for name in ("trial", "status", *_WHICH, *_REACHED, "US$", "time", "compute spent"):
         side = "left" if name in ("status", *_WHICH) else "right"
         table.add_column(view.maximize if name == "score" else name, justify=side, spare=_SPARE.get(name, 0))
-    for segments in shown:
-        last = last_word(segments)
-        point = furthest(segments) or last
+    points = [(segments, last_word(segments), furthest(segments) or last_word(segments)) for segments in shown]
+    # Of all of them the sentence below the table says it.
+    alike = all(point.contended for _, _, point in points)
+    for segments, last, point in points:
         costs = cells(point, view, "usd", "seconds") if view.maximize in point.scores else ["", ""]
         spent = dollars(spent_usd(segments, view.offer, 0.0))
         about = [*cells(last, view, *_WHICH), *cells(point, view, *_REACHED)]
-        table.add_row(str(last.trial), _state(last, point, trials), *about, *costs, spent)
+        table.add_row(str(last.trial), _state(last, point, trials, mark=not alike), *about, *costs, spent)
     return table
 
 
-def _state(last: Result, point: Result, trials: Mapping[str, int | None]) -> str:
-    """How a run ended, and what sets its checkpoint apart from others."""
+def _state(last: Result, point: Result, trials: Mapping[str, int | None], *, mark: bool) -> str:
+    """How a run ended, and what sets its checkpoint apart from others; that others made it longer, where that is to be marked."""
     text = last.status + (f" ({AGAIN if last.retry else last.cause.word})" if last.cause else "")
-    text += ", contended" if point.contended else ""
+    text += ", contended" if mark and point.contended else ""
     text += f" (other {', '.join(last.outdated)})" if last.outdated else ""
     if not point.replicate_of:
         return text
@@ -276,11 +277,13 @@ def _show_bill(segments: list[Result]) -> None:
     bill = Table(title="The bill, as measured")
     for name in ("phase", "from cold", "CPU time", "energy", "peak memory", "really spent"):
         bill.add_column(name, justify="left" if name == "phase" else "right")
+    bill.add_column("for", spare=1)
     # Usage is that of the whole run up to a checkpoint, so the last one has all of it.
     cold = next((r.usage for r in reversed(segments) if r.usage), {})
     spent = phases_spent(segments)
     for phase in dict.fromkeys((*cold, *spent)):
-        bill.add_row(phase, *usage_cells(cold.get(phase)), duration(spent[phase].seconds) if phase in spent else "")
+        took = duration(spent[phase].seconds) if phase in spent else ""
+        bill.add_row(phase, *usage_cells(cold.get(phase)), took, PHASE_MEANINGS.get(phase, ""))
     print_table(bill)
     sources = sorted({f: s for u in cold.values() for f, s in u.sources.items()}.items())
     if sources:

@@ -16,6 +16,9 @@ from workbench.watching import feedback, history
 from workbench.watching.drift import RECENT
 from workbench.watching.overview import Overview, offer_of, overview
 
+_SPARE = {"tokens": 7, "US$": 6, "J for 1,000": 5, "p99": 4, "p50": 3, "refused": 2, "failed": 1}
+"""Columns that go where the terminal is narrow, those of higher numbers first: the sentences below tell the money again."""
+
 FILE = click.Path(exists=True, dir_okay=False, path_type=Path)
 
 
@@ -54,7 +57,7 @@ def _table(found: Overview) -> None:
     table = Table(title=f"Served on {found.offer.name}")
     rows = in_use.use_rows(found)
     for column in rows[0]:
-        table.add_column(column, justify="left" if column in ("model", "state") else "right")
+        table.add_column(column, justify="left" if column in ("model", "state") else "right", spare=_SPARE.get(column, 0))
     for row in rows:
         table.add_row(*(_cell(column, value) for column, value in row.items()))
     print_table(table)
@@ -72,4 +75,5 @@ def _cell(column: str, value: object) -> str:
         return f"{1000 * value:,.0f} ms"
     if column == "up":
         return duration(value)
-    return dollars(value) if column.startswith("US$") else f"{value:,.3g}"
+    # Three digits that tell, and no exponent: 0.734 rows a second, 2,050 joules.
+    return dollars(value) if column.startswith("US$") else f"{float(f'{value:.3g}'):,.10g}"

@@ -227,7 +227,8 @@ def score_text(score: float, known: Confirmed | None, *, brief: bool = False) ->
     if known is None or not known.seeds:
         return f"{score:.1f}"
     failed = f"{known.failed} more failed" if known.failed else ""
-    return _with_interval(known.score, [*([] if brief else [many(known.seeds, "new seed")]), failed], brief=brief)
+    seeds = f"{many(known.seeds, 'new seed')}{' alike' if known.fixed else ''}"
+    return _with_interval(known.score, [*([] if brief else [seeds]), failed], brief=brief)
 
 
 def held_out_text(known: Confirmed | None, *, brief: bool = False) -> str:
@@ -237,6 +238,30 @@ def held_out_text(known: Confirmed | None, *, brief: bool = False) -> str:
     if known is None or known.test is None:
         return ""
     return _with_interval(known.test, [], f" over {many(known.examples, 'example')}" if known.examples else "", brief=brief)
+
+
+def intervals_text(points: Points, shown: Sequence[Result] | None = None) -> str:
+    """Say what the intervals of confirmed points rest on, in a sentence or two; empty where there are none.
+
+    `shown` are the points that it is said of; None for the members of the front.
+
+    `The 95 % intervals are over new seeds and share one variance, that of 3 points together. What no new seed changed has none.`
+    """
+    shown = points.members if shown is None else shown
+    confirmed = [points.confirmed[r.recipe_id] for r in shown if r.recipe_id in points.confirmed]
+    found = [known.score for known in confirmed if known.score.low is not None]
+    pooled, own = sum(each.pooled for each in found), sum(not each.pooled for each in found)
+    told = []
+    if pooled:
+        but = f"; {own} {'has its' if own == 1 else 'have their'} own" if own else ""
+        told.append(f"The 95 % intervals are over new seeds and share one variance, that of {pooled} points together{but}.")
+    elif own:
+        are, why = ("interval is", "") if own == 1 else ("intervals are", ", each with its own variance: these differ")
+        told.append(f"The 95 % {are} over new seeds{why}.")
+    if any(known.fixed and known.seeds for known in confirmed):
+        over = ", and on the test split one over the examples" if any(known.examples for known in confirmed) else ""
+        told.append(f"What no new seed changed has none over seeds{over}.")
+    return " ".join(told)
 
 
 def _with_interval(found: Interval, more: Sequence[str], over: str = "", *, brief: bool) -> str:

@@ -59,7 +59,7 @@ def few_examples(grading: Mapping[str, Any]) -> list[str]:
     """
     examples, graded = grading.get("dev_examples"), grading.get("graded_examples")
     # A larger `dev=` is of no use where all that there are grade already.
-    more = {None: "", True: ", and the data have no more for dev=: label some", False: ": raise dev= of the task"}
+    more = {None: "", True: ". All that there are grade already: label others", False: ": raise dev= of the task"}
     tell = f"more dev examples tell{more[grading.get('dev_whole')]}."
     if examples and (half := half_width(examples)) >= WIDE:
         return [

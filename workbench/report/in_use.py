@@ -109,21 +109,20 @@ def alarm_texts(model: Model) -> list[str]:
 
 def _alarm_rule(model: Model) -> str:
     """How alarms are raised, with their rate of false ones and their delay."""
-    rule = (
-        f"Alarms are set so that of a hundred unchanged streams of {alarms.HORIZON:,} rows one raises a false one. "
-        f"In 19 of 20 cases a share that doubles from now on is noticed"
+    rule = f"Alarms are set so that of a hundred unchanged streams of {alarms.HORIZON:,} rows one raises a false one."
+    # What is more than a third of all rows does not double: it is taken to rise half of the way to all of them.
+    common = sorted(
+        (each for each in model.watched.usual.items() if 1 / alarms.NEEDED < each[1] <= 1 / 3), key=lambda item: -item[1]
     )
-    common = sorted(model.watched.usual.items(), key=lambda item: -item[1])
-    told = [
-        f"{name} ({100 * share:.0f} %) {_within(model.watched.delays.get(name))} rows"
-        for name, share in common
-        if share > 1 / alarms.NEEDED
-    ]
-    return f"{rule}: {', '.join(told[:6])}." if told else ""
+    delays: dict[int | None, list[str]] = {}
+    for name, share in common[:6]:
+        delays.setdefault(model.watched.delays.get(name), []).append(f"{name} ({100 * share:.0f} %)")
+    told = [f"of {', '.join(names)} {_within(rows)} rows" for rows, names in delays.items()]
+    return f"{rule} In 19 of 20 cases a share that doubles from now on is noticed: {'; '.join(told)}." if told else rule
 
 
 def _within(rows: int | None) -> str:
-    return f"later than {alarms.HORIZON:,}" if rows is None else f"within {rows:,}"
+    return f"after more than {alarms.HORIZON:,}" if rows is None else f"within {rows:,}"
 
 
 def quality_text(model: Model) -> str:

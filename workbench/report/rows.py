@@ -9,6 +9,7 @@ from typing import Any
 
 from workbench.front.confirmed import confirmed_front
 from workbench.front.objectives import View
+from workbench.front.serving import serving
 from workbench.report.columns import values
 from workbench.result import Result, spent_usd
 
@@ -84,12 +85,13 @@ def _phases(r: Result) -> dict[str, Any]:
 
 
 def _spent(r: Result, view: View, mlflow_runs: Mapping[str, str]) -> dict[str, Any]:
+    served = serving(r, view)
     return {
         "spent_usd_compute": spent_usd([r], view.offer, 0.0),
         "spent_seconds": r.consumed.seconds,
         "spent_energy_j": r.consumed.energy_j,
-        "latency_seconds": r.serving.get("latency_seconds"),
-        "predictions_per_second": r.serving.get("predictions_per_second"),
+        "latency_seconds": None if served is None else served.latency_seconds,
+        "predictions_per_second": None if served is None else served.predictions_per_second.value,
         "offer": view.offer.name,
         "offer_usd_per_hour": float(view.offer.usd_per_hour),
         "usd_per_label": view.label_usd,

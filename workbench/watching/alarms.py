@@ -86,7 +86,7 @@ class Watched:
         rows: Rows that were read.
         usual: The usual share of each class since the last alarm; none while too few rows have come since.
         delays: Within how many rows a rise to twice that, which begins now, is noticed in `DELAY_SHARE` of the cases; None: later
-            than `HORIZON`.
+            than `HORIZON`. A share above a third is taken to rise half of the way to all rows.
         alarms: The alarms, the first one first.
     """
 
@@ -192,7 +192,8 @@ def threshold(usual: tuple[float, ...]) -> float:
 
 @functools.lru_cache(maxsize=256)
 def delay(usual: float, limit: float, known: int) -> int | None:
-    """Within how many rows a rise to twice a share is noticed, in `DELAY_SHARE` of simulated cases; None: later than `HORIZON`.
+    """Within how many rows a rise to twice a share is noticed, in `DELAY_SHARE` of simulated cases; None: later than `HORIZON`. A
+    share above a third rises half of the way to 1.
 
     Args:
         usual: The share.
