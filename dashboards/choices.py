@@ -51,7 +51,9 @@ def objectives(own: View, metric: str, cost: str, most: float) -> View:
     costs.
     """
     if metric != own.maximize:
-        own = replace(own, maximize=metric, reference={**own.reference, metric: 0.0})
+        # What the commonest answer scores is known of the study's own score alone.
+        grading = {**own.grading, "constant_score": None}
+        own = replace(own, maximize=metric, reference={**own.reference, metric: 0.0}, grading=grading)
     if cost == own.minimize[0]:
         return own
     return replace(own, minimize=(cost,), reference={cost: 10.0 * most, **own.reference})

@@ -473,10 +473,15 @@ def test_a_sweep_that_learned_nothing_says_so(command, tmp_path, tiny):
         f"study = Study(Recipe(task=classification('d.jsonl', train=32, max_length=8), model={tiny!r}, "
         "method=full(learning_rate=1e-9), epochs=1, batch_size=8), maximize='accuracy')\n"
     )
-    code, _, err = command("sweep", "s.py")
+    code, out, err = command("sweep", "s.py")
     assert code == 0, err
-    for told in (err, command("front", "s.py")[2]):
-        assert "No point does better than the commonest label given to everything: that has accuracy " in told
+    front, text = command("front", "s.py")[1:]
+    for answer in (out, front):
+        assert "Nothing found beats the commonest answer given to everything, which has accuracy " in answer
+        assert "The best is" not in answer
+        assert "(a guess)" in answer
+    for told in (err, text):
+        assert "No point has learned more than one answer to everything (accuracy " in told
         assert "dev examples grade every point: a score of 50 is known to about ±" in told
 
 

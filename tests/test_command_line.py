@@ -160,6 +160,25 @@ def test_the_sweep_goes_by_it(in_swept, command, tmp_path, monkeypatch):
     assert "Next: `workbench confirm tiny.py`: " in err
 
 
+def test_what_comes_next_keeps_to_the_limit_of_this_start(in_swept, command):
+    assert "Next: `workbench confirm tiny.py --max-usd 5`: " in command("sweep", "tiny.py", "--trials", "3", "--max-usd", "5")[2]
+    spent = "Next: `workbench confirm tiny.py` with a higher limit than --max-usd 1e-07: "
+    assert spent in command("sweep", "tiny.py", "--trials", "3", "--max-usd", "1e-7")[2]
+
+
+def test_a_limit_that_this_start_has_not_is_told_and_none_that_allows_no_run_is_gone_on_with(study_file, command):
+    code, _, err = command("sweep", study_file.name, "--max-usd", "1e-7")
+    assert (code, "MLflow lacks" in err) == (1, False)
+    assert err.endswith(f"Next: `workbench sweep {study_file.name}` with a higher limit than --max-usd 1e-07\n")
+    ledger = Ledger.find(None, default_url(study_file.parent))
+    ledger.note_begin(dataclasses.asdict(Limits(trials=1, max_usd=5.0)))
+    assert "An earlier start had" not in command("sweep", study_file.name, "--trials", "1", "--max-usd", "5")[2]
+    ledger.note_begin(dataclasses.asdict(Limits(trials=1)))  # what a start in between has not is remembered still
+    err = command("sweep", study_file.name, "--trials", "2")[2]
+    assert "\nAn earlier start had --max-usd 5: this one has none.\n" in err
+    assert "of it to start: programs, models and data made ready.\n" in err
+
+
 def test_old_ledgers_did_not_note_what_was_stated():
     old = {"label_usd": 0.3, "platform": "local"}
     assert settings.origin("label_usd", None, old) == (0.3, "study")
@@ -537,7 +556,7 @@ def test_a_sweep_that_was_stopped_is_told_to_go_on_within_the_same_limits(tmp_pa
     words = [str(file), "--trials", "4", "--max-usd", "0.5", "--yes"]
     monkeypatch.setattr(sys, "argv", ["workbench", "sweep", *words])
     with cli.get_command(cli.make_context("workbench", ["sweep"]), "sweep").make_context("sweep", words):
-        following = spending._following(None, [], None, "sweep")
+        following = spending._following(None, [], None, Limits(max_usd=0.5), "sweep")
     assert following == f"`workbench sweep '{file}' --trials 4 --max-usd 0.5 --yes` goes on"
 
 

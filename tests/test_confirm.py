@@ -24,7 +24,7 @@ from workbench.front.objectives import View
 from workbench.ledger import Ledger, default_url
 from workbench.objectives import Classes
 from workbench.prices import Prices
-from workbench.result import Cause, Result, by_run, originals, spending
+from workbench.result import Cause, Result, by_run, last_start, originals, spending
 from workbench.study import load
 from workbench.sweep import Account, Budget, Limits, asked, confirm, disturbance, expected, left, longest, nothing_fits, replicates
 from workbench.testing import FakeMeter, TinyTask
@@ -320,6 +320,20 @@ def test_a_budget_that_is_spent_or_too_small_stops_it(desk):
     assert outcome.results == swept
     assert not outcome.interrupted
     assert desk.ledger.ended["what"] == "confirmation"
+
+
+def test_a_start_is_in_the_forecast_of_a_confirmation(desk):
+    swept = desk.swept(2)
+    plan = replicates(desk.study, swept, desk.view, 1)
+    alone, whole = (expected(plan, swept, desk.view, start=start) for start in (None, Usage(20.0)))
+    assert whole.seconds.value == pytest.approx(alone.seconds.value + 20.0)
+    rate = float(OFFER.usd_per_hour) / 3600
+    assert whole.cost("usd_compute").value == pytest.approx(alone.cost("usd_compute").value + 20.0 * rate)
+    long, again, moment = (
+        replace(swept[0], started=float(i), spent={"provision": Usage(took)}) for i, took in enumerate((90.0, 20.0, 0.2))
+    )
+    assert last_start([moment, again, long]) == Usage(20.0)  # the latest, whatever the order; a moment is no start
+    assert last_start([moment]) == last_start([]) == Usage()
 
 
 @pytest.mark.slow

@@ -18,7 +18,7 @@ from workbench.cli.progress import Progress
 from workbench.front.members import pareto_front
 from workbench.front.points import Points
 from workbench.meter import Meter, contention, readings
-from workbench.meter.contention import ALONE_ERROR, RunQueue, Thread, Waits
+from workbench.meter.contention import ALONE_ERROR, OwnTime, RunQueue, Thread, Waits
 from workbench.meter.host import TreeReading
 from workbench.meter.readings import Facts, Peaks, Reading
 from workbench.report import tables
@@ -82,6 +82,24 @@ def test_a_window_beside_another_program_is_contended_and_knows_what_it_would_be
     assert usage.others_cpu_seconds >= usage.stalled_seconds > 0
     # A thread that only computes is as long as its CPU time when nobody disturbs it: whatever the machine does meanwhile.
     assert usage.undisturbed().seconds == pytest.approx(usage.cpu_seconds, abs=0.1)
+
+
+@needs_schedstat
+def test_a_clock_of_ones_own_leaves_out_what_another_program_took(crowded):
+    clock = OwnTime()
+    first, began, used = clock(), time.perf_counter(), time.process_time()
+    burn(0.5)
+    own, took, used = clock() - first, time.perf_counter() - began, time.process_time() - used
+    assert own < 0.8 * took
+    assert own == pytest.approx(used, rel=0.3, abs=0.1)
+
+
+def test_where_the_kernel_does_not_tell_a_clock_of_ones_own_is_the_one_on_the_wall(monkeypatch):
+    monkeypatch.setattr(contention, "threads", lambda pid: None)
+    clock = OwnTime()
+    seen = [clock() for _ in range(3)]
+    assert seen == sorted(seen)
+    assert seen[-1] == pytest.approx(time.perf_counter(), abs=1.0)
 
 
 def test_a_process_that_cannot_be_looked_at_has_unknown_waits():

@@ -267,6 +267,15 @@ def test_corrections_find_the_ratio(ratio: float, count: int) -> None:
     assert other == Guess(10.0, 0.6)
 
 
+def test_a_short_timing_makes_no_band_wider_than_the_formula_has_it() -> None:
+    """Timings that lie far apart, or of a busy machine: what the formula says holds still."""
+    timings = [(Timing("train", "m", "a", {}, seconds), Guess(1.0, 0.6)) for seconds in (1.0, 30.0)]
+    timed = Correction("calibrated", "", 0.1, timings, shared=0.6).apply(Guess(1.0, 0.6), "train", "m", "a")
+    assert (timed.spread, timed.freedom) == (0.6, math.inf)
+    measured = Correction("measured", "", 0.1, timings).apply(Guess(1.0, 0.6), "train", "m", "a")
+    assert measured.spread > 0.6
+
+
 def test_bands_hold_what_they_promise() -> None:
     """Nine in ten outcomes, where runs spread less than is assumed; a little fewer where they spread more than twice as much."""
     rng = random.Random(0)
@@ -393,6 +402,9 @@ def test_what_was_timed_on_a_busy_machine_has_a_wide_band(timed: tuple[Study, Ca
     assert busy.value == pytest.approx(quiet.value)
     assert busy.high / busy.value > 2.5 > quiet.high / quiet.value
     assert "busy" in busy.note
+    formula_alone = Forecaster(of, machine=HERE).run(recipe).seconds
+    assert formula_alone is not None
+    assert busy.high / busy.value <= 1.001 * formula_alone.high / formula_alone.value
 
 
 def a_calibration(constant: Any = 1.0, name: str = "flops", seconds: Any = 1.0, amounts: Any = None) -> dict[str, Any]:

@@ -198,8 +198,8 @@ class Told:
         self.seen.update(dimensions=dimensions, reference=reference)
         return self
 
-    def decide(self, arms, *, cold_start_cost, start_penalty, may_wait):
-        self.seen.update(arms=arms, cold_start_cost=cold_start_cost, start_penalty=start_penalty, may_wait=may_wait)
+    def decide(self, arms, **told):
+        self.seen.update(arms=arms, **told)
         return self.decision(arms)
 
 
@@ -284,6 +284,38 @@ def test_a_start_is_worth_a_whole_run_where_their_number_is_bounded_or_its_share
     whole = sum(arm.milestones[-1].cost for arm in seen["arms"] if not arm.done) / sum(not arm.done for arm in seen["arms"])
     assert worth == pytest.approx([whole, whole, 0.25, whole])
     assert whole > 1.0
+
+
+def test_what_a_method_is_tried_for_is_a_tenth_of_the_money_and_a_third_of_the_starts_is_kept(told):
+    of, seen = study(), told(gain=1.0)
+    within = []
+    for bounds in ({}, {"starts": 2}, {"starts": 1}, {"usd": 3.0}, {"starts": 2, "usd": 3.0}, {"starts": 1, "usd": 3.0}):
+        begun = [result(of, SETTINGS | {"model": model}, 1) for model in "ab"]
+        decide(of, begun, **bounds)
+        within.append(seen["try_within"])
+    assert within == pytest.approx([math.inf, math.inf, 0.0, 0.3, 0.3, 0.0])
+
+
+def test_a_method_that_is_fitted_at_once_is_among_the_first_runs():
+    """However few of the configurations are its own, and though starts are weighed as whole runs."""
+    of = study(
+        method=choice(
+            *(full(name=f"full{i}", learning_rate=loguniform(1e-4, 1e-2)) for i in range(4)),
+            bitfit(learning_rate=loguniform(1e-4, 1e-2)),
+            zero_shot(),
+        )
+    )
+
+    def at_once(recipe):
+        return ahead(recipe) or [CheckpointForecast(0.0, 1.0, 0.0, 0.1, 0.1)]
+
+    results = []
+    for _ in range(6):
+        step = decide(of, results, starts=12 - len(results), usd=1000.0, seed=1, checkpoints=at_once)
+        results.append(result(of, step.settings, step.until, number=len(results)))
+    assert sorted(r.settings["method"] for r in results) == ["bitfit", "full0", "full1", "full2", "full3", "zero_shot"]
+    assert {r.settings["model"] for r in results} == {"a", "b"}
+    assert results[0].settings["method"] == "zero_shot"
 
 
 def test_a_run_that_was_made_for_another_length_is_understood():

@@ -20,13 +20,13 @@ from workbench.prices import Offer
 from workbench.quantities import dollars, duration, number
 from workbench.report import answers
 from workbench.report.answers import cost_text, picks, ties_text
-from workbench.report.bill import peak_share, phases_spent
+from workbench.report.bill import PHASE_MEANINGS, peak_share, phases_spent
 from workbench.report.caveats import doubts, few_examples
 from workbench.report.records import find_run, front_markdown, front_record, runs_record
 from workbench.report.rows import result_rows, rows_csv
 from workbench.report.text import describe, settings_text, short_settings, usage_cells
 from workbench.result import Cause, Result
-from workbench.usage import Usage, Work
+from workbench.usage import PHASES, Usage, Work
 
 RATE = Offer("p", "m", "", 0, "", "owned", Decimal("3.6"), "here", "2026-01-01")  # a tenth of a cent a second
 REFERENCE = {"f1": 0.0, "usd": 10.0, "seconds": 1e4, "labels": 1e4, "energy_j": 1e6, "usd_compute": 10.0}
@@ -277,7 +277,7 @@ def test_what_is_to_be_doubted_of_a_front() -> None:
     assert told(ALL, 96)
     assert told(ALL, 97) == told(ALL, None) == told([], 48) == told([BROKEN], 48) == doubts(ALL, view(), {}) == []
     (flat,) = told(ALL, 512, 64.0)
-    assert flat.startswith("No point does better than the commonest label given to everything: that has f1 64.0.")
+    assert flat.startswith("No point has learned more than one answer to everything (f1 64.0). Try more labels")
     assert told(ALL, 512, 63.9) == []
     assert told([CHEAP], 1, 64.0)[1].startswith("1 dev example grades every point: a score of 50 is known to about ±50.")
 
@@ -509,6 +509,10 @@ def test_phases_add_up_over_results() -> None:
     spent = phases_spent([CHEAP, BEST])
     assert spent["train"].seconds == 2 * 10 + 2 * 100
     assert phases_spent([]) == {}
+
+
+def test_each_phase_is_explained() -> None:
+    assert {*PHASE_MEANINGS} == {*PHASES}
 
 
 # Views: as billed, spread over adopted models, served

@@ -16,8 +16,8 @@ from workbench.front.hypervolume import hypervolume
 from workbench.front.intervals import Interval, estimates, holm, p_value, seed_variances, share, ties
 from workbench.front.members import pareto_front
 from workbench.front.points import Points
-from workbench.report.answers import answer, held_out_text
-from workbench.report.records import front_record, runs_record
+from workbench.report.answers import answer, guesses_text, held_out_text, intervals_text, score_text
+from workbench.report.records import front_markdown, front_record, runs_record
 from workbench.result import Result
 
 SCORES = st.lists(st.floats(0, 100), min_size=1, max_size=6)
@@ -120,6 +120,53 @@ def test_unequal_points_are_told_apart() -> None:
     assert ties([[50.0, 51.0, 49.0], [60.0, 61.0, 59.5], [60.2, 60.9, 60.0]], range(3)) == [set(), {2}, {1}]
 
 
+@pytest.mark.slow
+@pytest.mark.parametrize("members", [2, 5])
+def test_one_that_scatters_ten_times_as_far_as_the_others_has_its_own_variance(members: int) -> None:
+    rng, inside, rounds = random.Random(7), 0, 2000
+    for _ in range(rounds):
+        groups = [[rng.gauss(50, 10 if i == 0 else 1) for _ in range(3)] for i in range(members)]
+        unsteady = estimates(groups, range(members))[0]
+        inside += unsteady.low <= 50 <= unsteady.high
+    assert inside / rounds > 0.86  # pooled it is 0.82 with two, 0.60 with five
+
+
+def test_what_no_seed_changes_neither_has_the_variance_of_others_nor_lowers_theirs() -> None:
+    groups, runs = [[57.5, 57.5, 57.5], [87.5, 80.0, 32.5]], [0, 1]
+    steady, unsteady = estimates(groups, runs, [True, False])
+    assert steady == Interval(57.5)
+    assert unsteady == estimates(groups[1:], runs[1:])[0]
+    assert ties(groups, runs, [True, False]) == [{1}, {0}]
+    assert ties([[57.5, 57.5], [60.0, 60.0]], runs, [True, True]) == [set(), set()]
+    # Scores that are equal by chance are no proof: they have the variance of all.
+    assert estimates(groups, runs)[0].low < 57.5
+
+
+def test_intervals_end_where_the_score_does_and_say_what_they_rest_on() -> None:
+    at = replace(view(), grading={"dev_examples": 40, "test_examples": 40})
+
+    def graded(result: Result, score: float) -> Result:
+        return replace(result, test_scores={result.recipe_id: {"f1": score}})
+
+    still = [graded(r, 67.5) for r in seeds(MIDDLE, 57.5, 57.5, 57.5)]
+    wide = [graded(r, 70.0 + i) for i, r in enumerate(seeds(BEST, 97.5, 80.0, 62.5))]
+    points = Points.of([*FRONT, *still, *wide], at)
+    steady, unsteady = points.confirmed[MIDDLE.recipe_id], points.confirmed[BEST.recipe_id]
+    assert (steady.score, steady.test, steady.examples) == (Interval(57.5), share(67.5, 40), 40)
+    assert (unsteady.score.low, unsteady.score.high) == (pytest.approx(36.5, abs=0.1), 100.0)
+    assert score_text(57.5, steady) == "57.5 (3 new seeds alike)"
+    text = "The 95 % interval is over new seeds. What no new seed changed has none over seeds, and on the test split one over the "
+    assert intervals_text(points) == text + "examples."
+    steadier = [*FRONT, *seeds(MIDDLE, 60.0, 61.0, 62.0), *seeds(BEST, 63.0, 64.0, 65.5)]
+    assert "share one variance, that of 2 points together." in intervals_text(Points.of(steadier, at))
+    apart = [*FRONT, *seeds(MIDDLE, 60.0, 60.1, 60.2), *seeds(BEST, 97.5, 80.0, 62.5)]
+    assert (
+        intervals_text(Points.of(apart, at)) == "The 95 % intervals are over new seeds, each with its own variance: these differ."
+    )
+    assert intervals_text(Points.of(FRONT, at)) == ""
+    assert confirmations([*FRONT, *wide], view())[BEST.recipe_id].score.high > 100  # where the range is unknown
+
+
 def test_one_seed_tells_nothing_of_the_scatter() -> None:
     assert estimates([[60.0], [70.0]], [0, 1]) == [Interval(60.0), Interval(70.0)]
     assert seed_variances([[60.0], [70.0]], [0, 1]) == [None, None]
@@ -206,17 +253,51 @@ def test_the_cheapest_of_those_tied_with_the_best_is_named() -> None:
     assert known[BEST.recipe_id].tied_with == (MIDDLE.recipe_id,)
     assert known[CHEAP.recipe_id].tied_with == ()
     text = answer(Points.of(results, view()))
-    assert "New seeds do not tell it apart from one that comes 60% cheaper: take" in text
-    assert "f1 61.9" in text.split("take")[1]
+    first, second = text.split(
+        ". It comes 60% cheaper than trial 0 at 2 epochs, and new seeds do not tell the two apart; that one is "
+    )
+    assert first.startswith("The answer is lora")
+    assert "f1 61.9 (" in first
+    assert "f1 62.3 (" in second
+    assert "best" not in text
     wide = [*FRONT, *seeds(MIDDLE, 34.0, 44.0, 54.0), *seeds(BEST, 54.0, 64.0, 74.0)]
     assert MIDDLE.recipe_id in (confirmations(wide, view())[BEST.recipe_id].tied_with or ())
-    assert "take" not in answer(Points.of(wide, view()))  # few seeds tell little apart: the best's interval must hold it too
+    assert answer(Points.of(wide, view())).startswith(
+        "The best is"
+    )  # few seeds tell little apart: the best's interval must hold it too
 
 
 def test_a_budget_and_a_target_are_answered_by_confirmed_scores() -> None:
     results = [*FRONT, *seeds(MIDDLE, 55.0, 56.0), *seeds(CHEAP, 50.0, 50.5)]
     assert "f1 55.5" in answer(Points.of(results, view()), budget_usd=0.04)
     assert "f1 64.0 (not confirmed)" in answer(Points.of(results, view()), target=60.0)
+
+
+def test_where_nothing_beats_the_commonest_answer_the_answer_says_so() -> None:
+    at = replace(view(), grading={"constant_score": 64.0})
+    text = answer(Points.of(FRONT, at))
+    assert text.startswith("Nothing found beats the commonest answer given to everything, which has f1 64.0; the highest is lora")
+    assert text.endswith("512 labels, 2 epochs: f1 64.0 for $0.10.")
+    assert guesses_text(Points.of(FRONT, at)) == ""  # the answer says it of all
+    assert "f1 50.0, no better than the commonest answer (64.0), for $0.01" in answer(Points.of(FRONT, at), budget_usd=0.03)
+
+
+def test_guesses_are_marked_on_the_front_and_are_no_cheaper_choice() -> None:
+    at = replace(view(), grading={"constant_score": 60.0})
+    near = point("near", 59.0, 20)
+    points = Points.of([near, BEST], at)
+    assert answer(points).endswith("f1 64.0 for $0.10.")  # nine tenths of it come cheaper, from a guess
+    assert "cheaper" in answer(Points.of([near, BEST], view()))
+    assert guesses_text(points).startswith("No better than the commonest answer given to everything, which has f1 60.0: trial ")
+    assert [points.by_chance(r) for r in points.members] == [True, False]
+    table = front_markdown([near, BEST], at)
+    assert "| 59.0 (a guess) |" in table
+    assert "| 64.0 |" in table
+    assert guesses_text(points) in table
+    assert [p["by_chance"] for p in front_record("s-1", [near, BEST], at)["points"]] == [True, False]
+    # New seeds have the last word.
+    lucky = Points.of([MIDDLE, BEST, *seeds(MIDDLE, 58.0, 59.0), *seeds(BEST, 64.0, 65.0)], at)
+    assert [lucky.by_chance(r) for r in lucky.members] == [True, False]
 
 
 def test_members_no_better_than_chance_are_not_worth_new_seeds() -> None:

@@ -226,11 +226,73 @@ def test_it_starts_cheap_and_goes_on_with_what_pays():
     assert spent < 0.25 * sum(arm.milestones[-1].cost for arm in arms)
 
 
+GRID = {
+    "method": Dimension("method", Choice(("a", "b", "c", "d"))),
+    "model": Dimension("model", Choice(("small", "middle", "large"))),
+    "train": Dimension("train", Choice((64, 128, 256, 512, 1024))),
+    "a.kind": Dimension("a.kind", Choice(("x", "y", "z")), (("method", "a"),)),
+    "many": Dimension("many", Choice(tuple(map(str, range(40))))),
+}
+
+
+COSTLY = 5.0**2 * 4
+"""More than the dearest method but one costs, and less than the dearest."""
+
+
+def of_grid(count=600, seed=0):
+    """Arms of that space, each method five times as dear as the one before it, of one checkpoint."""
+    rng, found = np.random.default_rng(seed), []
+    for i in range(count):
+        of = {name: GRID[name].space.options[rng.integers(len(GRID[name].space.options))] for name in GRID}
+        if of["method"] != "a":
+            del of["a.kind"]
+        cost = 5.0 ** "abcd".index(of["method"]) * (1 + ("small", "middle", "large").index(of["model"])) * (1 + of["train"] / 1e4)
+        found.append(Arm(i, of, [Milestone(1.0, 1.0, cost)]))
+    return found
+
+
+def first_runs(count, seed=0, **told):
+    """The settings of the first so many runs, each with a score."""
+    search, arms, found = FrontSearch(GRID, seed=seed), of_grid(), []
+    for i in range(count):
+        key = search.decide(arms, **told).key
+        arms[key] = replace(arms[key], scores=[float(i)])
+        found.append(arms[key].settings)
+    return found
+
+
+@pytest.mark.parametrize("seed", range(5))
+def test_every_method_and_every_model_is_tried_once_the_cheapest_first(seed):
+    found = first_runs(4, seed, start_penalty=1e6)
+    assert [of["method"] for of in found] == ["a", "b", "c", "d"]
+    assert {of["model"] for of in found} == {"small", "middle", "large"}
+    assert found[0]["model"] == "small"
+
+
+def test_where_starts_are_free_each_option_is_tried_by_the_cheapest_run():
+    found = first_runs(6)
+    assert [of["method"] for of in found] == ["a", "a", "a", "b", "c", "d"]
+    assert {of["model"] for of in found[:3]} == {"small", "middle", "large"}
+
+
+def test_what_is_dear_is_not_tried_for_its_own_sake():
+    def fourth(**told):
+        return [first_runs(4, seed, start_penalty=1e6, **told)[3]["method"] for seed in range(12)]
+
+    assert [of["method"] for of in first_runs(3, start_penalty=1e6, try_within=COSTLY)] == ["a", "b", "c"]
+    assert fourth(try_within=10 * COSTLY) == ["d"] * 12
+    # Then it comes as often as it is drawn; what a start costs beside counts too.
+    assert fourth(try_within=COSTLY).count("d") < 9
+    assert fourth(try_within=10 * COSTLY, cold_start_cost=10 * COSTLY).count("d") < 9
+
+
 def test_a_start_that_is_worth_much_is_not_used_up_for_a_cheap_run():
     dear = Arm("dear", {"rate": 1e-3, "model": "large", "method": "full"}, [Milestone(2.0**k, 1.0, 50 * 2.0**k) for k in range(5)])
     cheap = [replace(arm, milestones=[Milestone(2.0**k, 1.0, 2.0**k) for k in range(5)]) for arm in arms_of(20, seed=3)]
     keys = {
-        worth: [FrontSearch(DIMENSIONS, seed=s).decide([*cheap, dear], start_penalty=worth).key for s in range(200)]
+        worth: [
+            FrontSearch(DIMENSIONS, seed=s, ablate=["try-each"]).decide([*cheap, dear], start_penalty=worth).key for s in range(200)
+        ]
         for worth in (0, 1e4)
     }
     assert keys[0].count("dear") == 0
@@ -252,9 +314,12 @@ def test_each_part_can_be_left_out(part):
     if part == "freeze":
         assert {arm.done for arm in arms} <= {0, 5}
     elif part == "cheap-start":
-        firsts = [FrontSearch(DIMENSIONS, seed=s, ablate=[part]).decide(arms_of(60)).key for s in range(60)]
-        with_it = [FrontSearch(DIMENSIONS, seed=s).decide(arms_of(60)).key for s in range(60)]
-        large = [sum(arms_of(60)[k].settings["model"] == "large" for k in keys) for keys in (firsts, with_it)]
+        # Of the runs that are drawn from all, not of those that try each model.
+        drawn = [
+            [FrontSearch(DIMENSIONS, seed=s, ablate=["try-each", *parts]).decide(arms_of(60)).key for s in range(60)]
+            for parts in ([part], [])
+        ]
+        large = [sum(arms_of(60)[k].settings["model"] == "large" for k in keys) for keys in drawn]
         assert large[0] > 2 * large[1]
     else:
         whole, _ = spend(FrontSearch(DIMENSIONS, reference=Reference(score=0.0)), arms_of(30), 14)

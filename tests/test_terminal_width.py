@@ -48,9 +48,10 @@ def test_a_front_with_bands_and_intervals_has_its_rows_on_lines_that_fit(termina
     points = Points.of(results, sweeps.VIEW)
     assert len(points.members) == len(points.confirmed) == 4
     show_front(points)
-    found = lines(terminal)
+    *found, beneath = lines(terminal)
     assert len(found) == 5
     assert max(map(len, found)) <= LINE
+    assert beneath == "The 95 % intervals are over new seeds and share one variance, that of 4 points together."
     assert all(row.split()[0] == str(r.trial) for row, r in zip(found[1:], points.members, strict=True))
     head = found[0].split()
     assert {"trial", "model", "f1", "US$"} <= {*head}

@@ -19,7 +19,18 @@ from words import plain
 from workbench import figures
 from workbench.front.points import Points, stopped
 from workbench.quantities import dollars, many
-from workbench.report.answers import Pick, answer, contended_text, cost_text, held_out_text, picks, score_text, ties_text
+from workbench.report.answers import (
+    Pick,
+    answer,
+    contended_text,
+    cost_text,
+    guesses_text,
+    held_out_text,
+    intervals_text,
+    picks,
+    score_text,
+    ties_text,
+)
 from workbench.report.axes import AXES
 from workbench.report.caveats import doubts
 from workbench.report.tables import budgets_text, front_rows, ladder
@@ -93,8 +104,13 @@ def _answers(c: Context, hide: bool) -> None:
     with panel:
         shown = chosen or (asked.picks[0].point if asked.picks else None)
         if shown is not None:
-            _panel(c, points, shown, "The point you chose" if chosen else "Take this one")
+            _panel(c, points, shown, "The point you chose" if chosen else _first_title(points, shown))
     _table(c, points)
+
+
+def _first_title(points: Points, first: Result) -> str:
+    """Return what stands above the point that the answer names."""
+    return "The highest so far" if points.by_chance(first) else "Take this one"
 
 
 def _sliders(c: Context, points: Points) -> tuple[float | None, float | None]:
@@ -130,7 +146,7 @@ def _sliders(c: Context, points: Points) -> tuple[float | None, float | None]:
 
 def _answer(c: Context, points: Points, asked: Asked) -> None:
     """Show the answer, and its figures in large print."""
-    if asked.picks:
+    if asked.picks and not points.view.by_chance(asked.picks[0].point):
         pick = asked.picks[0].point
         what, quality, cost, time = st.columns([5, 2, 3, 3], vertical_alignment="center")
         what.markdown(f"##### Take {pick.method} on {pick.model}\n{describe(pick)}")
@@ -266,7 +282,7 @@ def _table(c: Context, points: Points) -> None:
     )
     if text := contended_text(points.members):
         st.caption(plain(text))
-    if text := ties_text(points.best, points.view):
+    for text in filter(None, (guesses_text(points), intervals_text(points), ties_text(points.best, points.view))):
         st.caption(plain(text))
     st.download_button(
         "Download as CSV",

@@ -10,7 +10,6 @@ from typing import TYPE_CHECKING, NoReturn
 
 import click
 
-from workbench import prices
 from workbench.cli.forecasting import budget_text, forecaster_of, warn_if_busy
 from workbench.cli.notebook import end_notebook
 from workbench.cli.options import Whole, gathered
@@ -28,21 +27,22 @@ from workbench.cli.setup import (
     yes_option,
 )
 from workbench.cli.spending import ask, show_outcome
+from workbench.cli.studies import BUDGETS, dropped_limits
 from workbench.errors import UsageError, WorkbenchError
-from workbench.estimate import Estimate
 from workbench.front.budgets import budget_uses
 from workbench.front.confirmed import worth_confirming
 from workbench.front.members import pareto_front
 from workbench.front.objectives import View
 from workbench.ledger import Ledger
 from workbench.quantities import banded, dollars, duration, many
-from workbench.result import Result, Room, seen_from
+from workbench.result import Result, Room, last_start, seen_from
 from workbench.result.outdated import outdated_text
 from workbench.sweep import Account, expected, graded_by, left, longest, nothing_fits, replicates
 from workbench.sweep import asked as ungraded
 from workbench.sweep import confirm as work
 
 if TYPE_CHECKING:
+    from workbench.estimate import Estimate
     from workbench.sweep import Limits, Replicate
 
 SEEDS = Whole(min=1, max=1000)
@@ -122,8 +122,11 @@ def confirm_front(asked: TrainingOptions, seeds: int, limits: Limits) -> NoRetur
         setup.catch_up()
         why = f"Nothing was begun: {plan.too_dear}" if plan.too_dear else f"Nothing to do: {plan.reached}"
         messages.print(f"{why}. Raise {plan.to_raise} to go on; what the sweep has spent counts too.")
-        show_outcome(setup.study, setup.ledger, plan.results, setup.view, as_json=asked.as_json, then="front")
+        show_outcome(setup.study, setup.ledger, plan.results, setup.view, setup.limits, as_json=asked.as_json, then="front")
         sys.exit(_code(plan.whole, plan.results, setup.view))
+    budgets = {name: getattr(setup.limits, name) for name in BUDGETS}
+    if gone := dropped_limits(setup.ledger.description["limits_had"], budgets):
+        messages.print(gone, style="yellow", markup=False)
     warn_if_busy()
     likely = _tell(plan, setup)
     # How long a person takes to answer is not work.
@@ -141,7 +144,7 @@ def confirm_front(asked: TrainingOptions, seeds: int, limits: Limits) -> NoRetur
     count = f" {made} of {len(plan.whole)} checkpoints with new seeds are made." if plan.whole else ""
     messages.print(f"\nThe confirmation ended: {outcome.reason}.{count}")
     then = "confirm" if outcome.interrupted else ""
-    show_outcome(setup.study, setup.ledger, outcome.results, setup.view, as_json=asked.as_json, then=then)
+    show_outcome(setup.study, setup.ledger, outcome.results, setup.view, setup.limits, as_json=asked.as_json, then=then)
     end_notebook(notebook, outcome, setup.view)
     sys.exit(130 if outcome.interrupted else _code(plan.whole, outcome.results, setup.view))
 
@@ -159,7 +162,7 @@ def _opened(asked: TrainingOptions, limits: Limits) -> Setup:
         outdated = outdated_text(results)
         told = f" {outdated}" if outdated else ""
         raise UsageError(f"{ledger.name} has no finished run to confirm.{told} Run `workbench sweep {asked.study}` first.")
-    if "test_examples" not in ledger.description["grading"]:  # noted by a version that did not look at the test split
+    if "score_range" not in ledger.description["grading"]:  # noted by a version that did not look at all of this
         with contextlib.suppress(WorkbenchError):  # what is wrong with the data is said where a member is to be made again
             ledger.note_grading(graded_by(asked.loaded))
     measured = Measured.of(asked.loaded, offer, _devices(results, view))
@@ -218,16 +221,16 @@ def _tell(planned: _Plan, setup: Setup) -> Estimate | None:
         messages.print(line, markup=False)
     if not plan:
         return None
-    likely = expected(plan, results, view)
+    started, before = setup.measured.window.read(), last_start(results)
+    # More is to come until the first run begins: what the last start took says it, unless this one has taken more.
+    likely = expected(plan, results, view, start=before if before.seconds > started.seconds else started)
     members, runs = many(len({each.member.recipe_id for each in plan}), "member"), len(longest(plan))
     to_do = f"{members} of the front to confirm by {many(runs, 'run')} with new seeds"
     if likely is None or (usd := likely.cost("usd_compute")) is None:
         messages.print(f"{to_do}: how long they take is unknown.")
         return None
-    spent, started = setup.budget.spent(results), setup.measured.window.read()  # the start is on the bill, and is over
-    usd += Estimate.exact(prices.usd(started, view.offer) or 0.0)
-    seconds = likely.seconds + Estimate.exact(started.seconds)
-    taken = f"{banded(seconds, duration, basis=False)} and {banded(usd, dollars, basis=False)}"
+    spent = setup.budget.spent(results)
+    taken = f"{banded(likely.seconds, duration, basis=False)} and {banded(usd, dollars, basis=False)} with the start"
     messages.print(
         f"{to_do}: forecast to take {taken}, by what the same runs took with the first seed. "
         f"The study has spent {duration(spent.seconds)} and {dollars(spent.usd)} so far."

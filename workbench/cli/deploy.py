@@ -21,7 +21,7 @@ from workbench.front.serving import serving
 from workbench.quantities import dollars
 from workbench.report.text import describe
 from workbench.serving import packaging, registry
-from workbench.serving.card import changed_text
+from workbench.serving.card import changed_text, scores_text
 from workbench.serving.evidence import TORCH
 from workbench.serving.regrading import regrade
 from workbench.tracking import default_uri
@@ -106,7 +106,7 @@ def deploy(asked: DeployOptions) -> None:
         print_json({**asdict(made), "new": new, "mended": mended or None, "champion": True, "evidence": known.to_json()})
         return
     form = "" if known.form == TORCH else f", {known.form}"
-    what = f"{describe(member.result)}{form}: {known.metric} {known.score:.1f} for {dollars(known.usd)}"
+    what = f"{describe(member.result)}{form}: {scores_text(known)} for {dollars(known.usd)}"
     served = "unknown" if known.usd_per_1000 is None else dollars(known.usd_per_1000)
     print_text(
         f"Version {made.number} of {name} is the champion{'' if new else ' already'}: {what}, {served} for 1,000 predictions."

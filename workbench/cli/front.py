@@ -18,7 +18,16 @@ from workbench.cli.front_serving import rival_of, show_serving
 from workbench.cli.options import NUMBER, POSITIVE, Whole, gathered
 from workbench.cli.printing import Table, messages, print_json, print_table, print_text, reading, say_next, writing
 from workbench.cli.shared_options import json_option, price_options, storage_option
-from workbench.cli.studies import limit_flags, open_ledger, retry_command, study_path, tell_inputs, typed_name, view_of
+from workbench.cli.studies import (
+    limit_flags,
+    open_ledger,
+    retry_command,
+    study_path,
+    tell_inputs,
+    typed_name,
+    view_of,
+    within_flags,
+)
 from workbench.front.confirmed import worth_confirming
 from workbench.front.members import pareto_front
 from workbench.front.objectives import View
@@ -27,12 +36,24 @@ from workbench.front.serving import Load
 from workbench.ledger import Ledger
 from workbench.quantities import dollars, number
 from workbench.report import answers
-from workbench.report.answers import answer, contended_text, cost_cells, cost_text, held_out_text, score_text, ties_text
+from workbench.report.answers import (
+    GUESS,
+    answer,
+    checkpoint_text,
+    contended_text,
+    cost_cells,
+    cost_text,
+    guesses_text,
+    held_out_text,
+    intervals_text,
+    score_text,
+    ties_text,
+)
 from workbench.report.caveats import doubts, redaction_text
 from workbench.report.columns import COLUMNS, POINT, cells
 from workbench.report.records import front_record
 from workbench.report.text import plain_score
-from workbench.result import COSTS, Result, by_run, carried, current, same_machine
+from workbench.result import COSTS, Result, by_run, carried, current, same_machine, spending
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -158,7 +179,8 @@ def _say_next(ledger: Ledger, results: Sequence[Result], points: Points, name: s
         flags = limit_flags(limits)
         say_next(f"`workbench sweep {path}`" + (f" with a higher limit than{flags}" if flags else ""))
     elif path and any(r.recipe_id not in points.confirmed for r in members):
-        say_next(f"`workbench confirm {path}`: new seeds show how much of this was luck")
+        within = within_flags(limits, spending(results, points.view.offer, points.view.label_usd))
+        say_next(f"`workbench confirm {path}{within}: new seeds show how much of this was luck")
     else:
         say_next(f"`workbench runs {name}`")
 
@@ -194,9 +216,8 @@ def show_front(points: Points, *, everything: bool = False, scores: bool = False
         return _table(points, shown, beside, everything=everything, brief=brief)
 
     print_table(table(brief=False), partial(table, brief=True))
-    ties = ties_text(points.best, view)
-    if ties:
-        print_text(ties)
+    for text in filter(None, (guesses_text(points), intervals_text(points, shown), ties_text(points.best, view))):
+        print_text(text)
     for r in pareto_front(points.found, view):
         # A member of the sweep's front that vanished after
         # a confirmation is named, or it would look lost.
@@ -227,7 +248,8 @@ def _table(points: Points, shown: Sequence[Result], beside: Sequence[str], *, ev
         table.add_column("front")
     for r in shown:
         found = of.get(r.recipe_id)
-        row = [*cells(r, view, *POINT), score_text(r.scores[view.maximize], found, brief=brief)]
+        guess = GUESS if points.by_chance(r) else ""
+        row = [*cells(r, view, *POINT), score_text(r.scores[view.maximize], found, brief=brief) + guess]
         row += [plain_score(r.scores[name]) if name in r.scores else "" for name in beside]
         row += [_short_cost(view, r, name) for name in costs] if brief else cost_cells(view, r, costs)
         row += _confirmation(r, points, brief=brief) if of else []
@@ -260,7 +282,7 @@ def _confirmation(r: Result, points: Points, *, brief: bool) -> list[str]:
     if known is None:
         return ["", "no better than chance" if points.view.by_chance(r) else "not confirmed"]
     tied = [points.confirmed[name].point for name in known.tied_with or ()]
-    names = ", ".join(f"{each.trial} at {number(each.epochs)}" for each in tied)
+    names = ", ".join(map(checkpoint_text, tied))
     return [held_out_text(known, brief=brief), names if known.tied_with is not None else "unknown"]
 
 

@@ -115,6 +115,9 @@ def member_of(asked: MemberOptions) -> Member:
         results = ledger.results()
         points = Points.of(results, view_of(ledger.description, asked.platform, asked.label_usd))
     result = _chosen(asked, ledger, results, points)
+    if points.by_chance(result):
+        text = f"It does no better than the commonest answer given to everything ({points.view.maximize} "
+        messages.print(f"{text}{points.view.grading['constant_score']:.1f}).", style="yellow", markup=False)
     recipe = recipe_of(study, result)
     if result.devices > 1:
         text = f"{result.devices} GPUs held it together when it was trained: here the memory of one device has to hold all of it."

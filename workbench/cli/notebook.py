@@ -46,8 +46,10 @@ def catch_up(study: Study, ledger: Ledger, offer: Offer, label_usd: float, track
     Raises:
         EnvironmentFault: MLflow cannot be reached, or its store cannot be used.
     """
-    notebook = open_notebook(study, ledger, offer, label_usd, tracking_uri)
     results, view = ledger.results(running=True), View.of(ledger.description, offer, label_usd)
+    if not results:
+        return 0, 0
+    notebook = open_notebook(study, ledger, offer, label_usd, tracking_uri)
     with waiting("Looking for what MLflow lacks …"):
         missing = notebook.missing(results)
     if not missing:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import sys
+import time
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
@@ -31,6 +32,7 @@ from workbench.cli.studies import offer_of
 from workbench.errors import UsageError
 from workbench.forecast import is_price_of, on_offer
 from workbench.forecast.starts import methods_of, parents, recipes
+from workbench.meter import OwnTime
 from workbench.prices import Offer, Prices, label_usd_of
 from workbench.quantities import dollars, duration, many, number
 from workbench.report.caveats import few_examples
@@ -245,12 +247,19 @@ def _settings(method: Any) -> dict[str, Any]:
 def _calibrate(study: Study, machine: Machine, *, busy: bool) -> None:
     with messages.status("Timing …") as status:
         made = forecast.calibrate(
-            study, CALIBRATION_SECONDS, machine=machine, busy=busy, observe=lambda text: _progress(status, f"Timing {text} …")
+            study,
+            CALIBRATION_SECONDS,
+            machine=machine,
+            busy=busy,
+            # What others take of the CPUs now says nothing of how fast this machine is.
+            clock=OwnTime() if busy else time.perf_counter,
+            observe=lambda text: _progress(status, f"Timing {text} …"),
         )
     keep_calibration(made)
     messages.print(f"Timed {len({(t.model, t.method) for t in made.timings})} pairs; kept in {CALIBRATION}.", style="dim")
     if busy:
-        messages.print("The machine was busy meanwhile: the band is wide. Do it again when it is not.", style="yellow")
+        text = "The machine was busy meanwhile: what others took is left out by estimate, so the band is no narrower than"
+        messages.print(f"{text} without a timing. Do it again when the machine is idle.", style="yellow")
 
 
 def _progress(status: Any, text: str) -> None:

@@ -21,7 +21,7 @@ from workbench.front.serving import serving
 from workbench.ledger import Ledger
 from workbench.quantities import dollars, duration, number
 from workbench.report.answers import cost_cells
-from workbench.report.bill import peak_share, phases_spent
+from workbench.report.bill import PHASE_MEANINGS, peak_share, phases_spent
 from workbench.report.columns import cells
 from workbench.report.efficiency import efficiency_record, efficiency_text
 from workbench.report.records import find_run, last_word, runs_record
@@ -277,11 +277,13 @@ def _show_bill(segments: list[Result]) -> None:
     bill = Table(title="The bill, as measured")
     for name in ("phase", "from cold", "CPU time", "energy", "peak memory", "really spent"):
         bill.add_column(name, justify="left" if name == "phase" else "right")
+    bill.add_column("for", spare=1)
     # Usage is that of the whole run up to a checkpoint, so the last one has all of it.
     cold = next((r.usage for r in reversed(segments) if r.usage), {})
     spent = phases_spent(segments)
     for phase in dict.fromkeys((*cold, *spent)):
-        bill.add_row(phase, *usage_cells(cold.get(phase)), duration(spent[phase].seconds) if phase in spent else "")
+        took = duration(spent[phase].seconds) if phase in spent else ""
+        bill.add_row(phase, *usage_cells(cold.get(phase)), took, PHASE_MEANINGS.get(phase, ""))
     print_table(bill)
     sources = sorted({f: s for u in cold.values() for f, s in u.sources.items()}.items())
     if sources:

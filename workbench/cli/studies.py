@@ -11,6 +11,7 @@ from workbench.cli.options import placed
 from workbench.cli.printing import messages
 from workbench.errors import UsageError, did_you_mean
 from workbench.front import objectives
+from workbench.front.budgets import budget_uses
 from workbench.front.objectives import View
 from workbench.ledger import Ledger, default_url
 from workbench.result.outdated import changes, outdated_text
@@ -18,9 +19,13 @@ from workbench.study import load
 from workbench.training import SharedFiles
 
 if TYPE_CHECKING:
+    from workbench.forecast import CostForecast
     from workbench.prices import Offer
-    from workbench.result import Result
+    from workbench.result import Result, Spending
     from workbench.study import Study
+
+BUDGETS = ("max_hours", "max_usd", "max_energy_kwh")
+"""The limits that bound a confirmation too."""
 
 
 def ledger_url(storage: str | None) -> str:
@@ -104,6 +109,27 @@ def limit_flags(limits: Mapping[str, Any]) -> str:
     """Write the limits of the last sweep as flags: ` --trials 3 --max-usd 0.5`. With them a sweep goes on within them."""
     # Fifteen digits: `%g` made 1.23457e+06 of --max-labels 1234567 in a command to be copied.
     return "".join(f" --{name.replace('_', '-')} {most:.15g}" for name, most in limits.items() if most is not None)
+
+
+def dropped_limits(had: Mapping[str, Any], limits: Mapping[str, Any]) -> str:
+    """Say that earlier starts had limits (`limits_had` in `Ledger.description`) that this one has not; empty where it has all.
+
+    `An earlier start had --max-usd 0.002: this one has none.`
+    """
+    gone = {name: had[name] for name, most in limits.items() if most is None and had.get(name) is not None}
+    return f"An earlier start had{limit_flags(gone)}: this one has none." if gone else ""
+
+
+def within_flags(limits: Mapping[str, Any], spent: Spending, more: CostForecast | None = None) -> str:
+    """Write what follows a command that is to go on within the budgets of the last start, if what it will take still fits them:
+    their flags; else that it needs higher ones. Empty where there are none.
+    """
+    budgets = {name: limits.get(name) for name in BUDGETS}
+    flags, full = limit_flags(budgets), False
+    for bound in budget_uses(spent, budgets):
+        likely = more and more.cost(bound.name if bound.name != "usd" else "usd_compute")
+        full |= bound.spent is None or bound.spent + (likely.value if likely else 0.0) >= bound.most
+    return f"` with a higher limit than{flags}" if full else f"{flags}`"
 
 
 def retry_command(path: str, released: Sequence[Result], limits: Mapping[str, Any]) -> str:

@@ -32,6 +32,7 @@ from workbench.cli.setup import (
     yes_option,
 )
 from workbench.cli.spending import ask, show_outcome
+from workbench.cli.studies import dropped_limits
 from workbench.errors import UsageError
 from workbench.front.budgets import budget_uses
 from workbench.front.members import pareto_front
@@ -50,6 +51,8 @@ if TYPE_CHECKING:
     from workbench.sweep import Limits, Outcome
 
 F = TypeVar("F", bound=Callable[..., Any])
+
+_PREPARING = "Preparing data and models"
 
 _LIMITS = "--trials, --max-hours, --max-usd, --max-energy-kwh, --max-labels"
 
@@ -206,8 +209,8 @@ def sweep(asked: SweepOptions) -> None:
     checkpoint and prints the front; a second one stops at once. Nothing finished is lost.
     """
     offer, label_usd = prices_of(asked)
-    with waiting("Preparing data and models …"):
-        setup, reached = _set_up(asked, offer, label_usd)
+    with waiting(f"{_PREPARING}: programs are loaded, data read and checked, models built once without weights …") as say:
+        setup, reached = _set_up(asked, offer, label_usd, lambda what: say(f"{_PREPARING}: {what} …"))
     if reached:
         _end_at_once(setup, asked, reached)
     outcome, code = _worked(setup, asked)
@@ -243,18 +246,20 @@ def opened(
     return Setup(asked, offer, label_usd, measured, ledger, limits)
 
 
-def _set_up(asked: SweepOptions, offer: Offer, label_usd: float) -> tuple[Setup, str]:
+def _set_up(asked: SweepOptions, offer: Offer, label_usd: float, say: Callable[[str], None]) -> tuple[Setup, str]:
     """Open all that a sweep needs, and say which limit is reached already; empty when none is.
-    Where one is, nothing is checked or forecast.
+    Where one is, nothing is checked or forecast. `say` is told what goes on.
     """
     checked = False
 
     def first() -> None:  # what is refused leaves no empty study behind
         nonlocal checked
         if not Ledger.holds(asked.loaded.name, url_of(asked)):
-            check_study(asked.loaded)
+            check_study(asked.loaded, say)
             checked = True
+        say("opening the ledger")
 
+    say("loading programs")
     setup = opened(asked, offer, label_usd, first)
     setup.ledger.note_inputs()
     # A lease is another sweep at work, or a dead one that has to be put right: both are told of by
@@ -263,17 +268,21 @@ def _set_up(asked: SweepOptions, offer: Offer, label_usd: float) -> tuple[Setup,
     reached = "" if left else _reached(setup, asked.sampler)
     if not reached:
         if not checked:
-            check_study(asked.loaded)
+            check_study(asked.loaded, say)
+        say("looking at what grades the points, and at earlier runs")
         setup.ledger.note_grading(graded_by(asked.loaded))
         setup.forecaster = forecaster_of(asked.loaded, asked.storage, setup.ledger.results())
     return setup, reached
 
 
-def check_study(study: Study) -> None:
-    """Say what looks wrong, and raise UsageError where a sweep would fail."""
+def check_study(study: Study, say: Callable[[str], None] = lambda what: None) -> None:
+    """Say what looks wrong, and raise UsageError where a sweep would fail. `say` is told what goes on."""
+    say("finding the models")
     forecast.find_models(study)
+    say("reading and checking the data")
     for line in check_data(study):  # first, as in `plan`
         messages.print(line, style="yellow", markup=False)
+    say("building each model with each method, without weights")
     forecast.check(study)
 
 
@@ -299,7 +308,7 @@ def _end_at_once(setup: Setup, asked: SweepOptions, reached: str) -> NoReturn:
     setup.measured.meter.close()
     _confirm(setup, asked)
     results = setup.ledger.results()
-    show_outcome(setup.study, setup.ledger, results, setup.view, as_json=asked.as_json)
+    show_outcome(setup.study, setup.ledger, results, setup.view, asked.limits(), as_json=asked.as_json)
     sys.exit(0 if pareto_front(results, setup.view) else 1)
 
 
@@ -315,6 +324,8 @@ def _tell_and_ask(setup: Setup, asked: SweepOptions) -> None:
     """Say what the sweep will take, and ask where that may be much. Raises Refused."""
     assert setup.forecaster is not None
     _print_head(setup.study.question, setup.view, len(setup.study.dimensions))
+    if gone := dropped_limits(setup.ledger.description["limits_had"], dataclasses.asdict(setup.limits)):
+        messages.print(gone, style="yellow", markup=False)
     warn_if_busy()
     results = setup.ledger.results()
     made, runs = len(by_run(originals(results))), runs_to_come(setup)
@@ -360,12 +371,12 @@ def _worked(setup: Setup, asked: SweepOptions) -> tuple[Outcome, int]:
     messages.print(f"\nThe sweep ended: {outcome.reason}.{_unspent(setup, outcome)}")
     then = "sweep" if outcome.interrupted else ""
     if asked.confirm_share is None or outcome.interrupted or code:
-        show_outcome(setup.study, setup.ledger, outcome.results, setup.view, as_json=asked.as_json, then=then)
+        show_outcome(setup.study, setup.ledger, outcome.results, setup.view, asked.limits(), as_json=asked.as_json, then=then)
         end_notebook(notebook, outcome, setup.view)
         return outcome, code
     end_notebook(notebook, outcome, setup.view)
     _confirm(setup, asked)
-    show_outcome(setup.study, setup.ledger, outcome.results, setup.view, as_json=asked.as_json)
+    show_outcome(setup.study, setup.ledger, outcome.results, setup.view, asked.limits(), as_json=asked.as_json)
     return outcome, code
 
 

@@ -252,7 +252,8 @@ def _label(pick: Pick, points: Points) -> dict[str, Any]:
     # answer get places of their own, or they would overlap there.
     aside, above = (-70 if first else -115, -60 if first else -16) if from_left > 0.5 else (0, -60)
     price = cost_text(view, r, view.minimize[0])
-    text = f"{_SAID[pick.why]}<br><b>{view.maximize} {r.scores[view.maximize]:.1f} for {price}</b>"
+    said = "no better than the commonest answer" if view.by_chance(r) else _SAID[pick.why]
+    text = f"{said}<br><b>{view.maximize} {r.scores[view.maximize]:.1f} for {price}</b>"
     return {
         "text": text,
         "x": math.log10(cost) if cost > 0 else 0.0,

@@ -66,7 +66,7 @@ class Forecaster:
         if self.calibration:
             self.constants = {**self.constants, **self.calibration.constants}
             timings = [(t, self._formula(t.amounts)) for t in self.calibration.timings]
-            # Beside other work a step can take several times as long, and all of them do: a band as wide as a formula's.
+            # Beside other work a step can take several times as long, and all of them do: a band as wide as a formula's, no wider.
             busy = self.calibration.busy
             where, shared = f"timed on this machine{', which was busy' if busy else ''}", FORMULA_SPREAD if busy else 0.0
             self._timed.append(Correction("calibrated", where, CALIBRATED_SPREAD, timings, shared=shared))

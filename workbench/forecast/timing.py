@@ -141,13 +141,17 @@ class Correction:
             # Its own observations win the more, the less they spread beside what tells pairs apart.
             mean = _drawn(own, mean, min(1.0, (within / among) ** 2) if among else 1.0)
             variance = within**2 / len(own)
+        spread = math.sqrt(within**2 + variance + self._shared**2)
+        # A short timing adds to what the formula says, whose band holds without it.
+        if self._basis == "calibrated" and _student(freedom) * spread > _student(guess.freedom) * guess.spread:
+            spread, freedom = guess.spread, guess.freedom
         runs = len(own) or sum(map(len, (of_model or ratios).values()))
         whose = f"of {method} on {model}" if own else f"of other methods on {model}" if of_model else "of other models"
         note = f"{self._where}, {runs} {'timing' if runs == 1 else 'timings'} {whose}"
         return replace(
             guess,
             seconds=guess.seconds * math.exp(mean),
-            spread=math.sqrt(within**2 + variance + self._shared**2),
+            spread=spread,
             freedom=freedom,
             basis=self._basis,
             note=note,

@@ -6,13 +6,14 @@ Clapp & Campbell 1971, J. Petroleum Technology 23:641; for choosing models, Cawl
 - A confirmed point's score is the mean over its **new seeds alone**. The seed it was picked by is left out: it is the lucky one.
 - Its interval is Student's, of 95 %, over seeds. Three seeds alone give absurd ones (on two degrees of freedom t is 4.3), so the
   variance is **pooled** over all confirmed points: the within-groups mean square of a one-way analysis of variance. That takes
-  the scatter to be alike for all; where it is not, intervals of steady points are too wide and those of unsteady ones too
-  narrow. From `OWN_VARIANCE_SEEDS` seeds on a point's own variance is used.
+  the scatter to be alike for all; where a test tells that it is not, and from `OWN_VARIANCE_SEEDS` seeds on, a point's own
+  variance is used. Where the score itself ends, at 0 and 100, its interval does.
 - Checkpoints of one run share their seeds and are not independent: degrees of freedom are counted **once a run**, too few rather
   than too many.
 - The interval covers how the score varies with the seed of training, on the same examples to train and grade by. It does not
   cover which examples happened to be in these sets. What no seed changes (a model that was only asked, a head that is fitted at
-  once) has nothing of that kind: its score on the test split has the interval of a share of so many examples instead.
+  once, any point with the same score, on the dev set and on the test split, by every new seed) has nothing of that kind, and none
+  of the others' variance: its score on the test split has the interval of a share of so many examples instead.
 - Members that do no better than the commonest answer given to everything are not confirmed where others do: new seeds of a guess
   tell nothing.
 - Two points are **tied** when a t-test of their difference does not tell them apart at 5 %, corrected by Holm's step-down method
@@ -53,6 +54,7 @@ class Confirmed:
         usd: Mean cost of making the replicates from cold, in US$ at the view's prices; None where it is unknown.
         tied_with: Recipe ids of the points that it is tied with; None where the variance over seeds is unknown.
         examples: Number of test examples that the interval of `test` is over; 0 where it is over seeds, or there is none.
+        fixed: Whether no seed changes it: it was only asked, or has the same score by every new seed.
     """
 
     point: Result
@@ -64,6 +66,7 @@ class Confirmed:
     usd: float | None
     tied_with: tuple[str, ...] | None
     examples: int = 0
+    fixed: bool = False
 
 
 def worth_confirming(results: Sequence[Result], view: View) -> list[Result]:
@@ -91,33 +94,42 @@ def confirmations(results: Sequence[Result], view: View) -> dict[str, Confirmed]
     runs = [points[name].run_id for name in order]
     scores = [[r.scores[view.maximize] for r in groups[name].values()] for name in order]
     tests = [_tests(groups[name], view) for name in order]
-    intervals, test_intervals = (estimates(values, runs) for values in (scores, tests))
-    tied = ties(scores, runs)
+    # Equal on one small set they may be by chance; hardly on two.
+    fixed = [
+        len(values) > 1 and len(set(values)) == 1 and len(set(tested)) < 2 for values, tested in zip(scores, tests, strict=True)
+    ]
+    intervals, test_intervals = (estimates(values, runs, fixed) for values in (scores, tests))
+    tied = ties(scores, runs, fixed)
+    held_out = int(view.grading.get("test_examples") or 0)
     graded = {
         name: by_score[view.maximize] for r in results for name, by_score in r.test_scores.items() if view.maximize in by_score
     }
     failures = _failures(results, points)
     found = {}
     for i, name in enumerate(order):
+        score, test = intervals[i] or Interval(math.nan), test_intervals[i]
+        over = held_out if fixed[i] and test is not None else 0
         usd = [view.cost(r, "usd") for r in groups[name].values()]
         found[name] = Confirmed(
             point=points[name],
             seeds=len(scores[i]),
             # A seed that ran out of memory later on may still have passed this checkpoint.
             failed=len(failures.get(runs[i], set()) - groups[name].keys()),
-            score=intervals[i] or Interval(math.nan),
-            test=test_intervals[i],
+            score=score.within(view.score_range),
+            test=share(test.mean, over) if over and test is not None else test and test.within(view.score_range),
             test_original=graded.get(name),
             usd=None if None in usd else fmean(u for u in usd if u is not None),
             tied_with=None if tied is None else tuple(order[k] for k in sorted(tied[i])),
+            examples=over,
+            fixed=fixed[i],
         )
     for name in graded.keys() - found.keys() & points.keys():
         # A model that is only asked has no seed: its score stands as measured.
         if points[name].epochs == 0:
-            score, examples = Interval(points[name].scores[view.maximize]), int(view.grading.get("test_examples") or 0)
-            test = share(graded[name], examples) if examples else Interval(graded[name])
+            score = Interval(points[name].scores[view.maximize])
+            test = share(graded[name], held_out) if held_out else Interval(graded[name])
             cost = view.cost(points[name], "usd")
-            found[name] = Confirmed(points[name], 0, 0, score, test, graded[name], cost, (), examples)
+            found[name] = Confirmed(points[name], 0, 0, score, test, graded[name], cost, (), held_out, fixed=True)
     return found
 
 

@@ -134,6 +134,13 @@ class View:
         ]
         return Estimate.of_ends(ends, seconds.basis, seconds.note)
 
+    @property
+    def score_range(self) -> tuple[float, float] | None:
+        """The least and the most that the study's score can be; None where that is unknown."""
+        # A ledger of an earlier version has no range, and tells of scores that are shares by the number of their examples.
+        known = self.grading.get("score_range") or ((0.0, 100.0) if self.grading.get("dev_examples") else None)
+        return None if known is None else (float(known[0]), float(known[1]))
+
     def unmet(self, result: Result) -> list[str]:
         """Return the scores of a point that do not keep a bound of `require`; an unknown one keeps none."""
         return [name for name, bound in self.require.items() if not _keeps(result.scores.get(name), bound)]

@@ -7,7 +7,7 @@ as it was measured.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 
 from workbench.front.confirmed import Confirmed, confirmations, corrected_points
@@ -66,6 +66,10 @@ class Points:
         """Return the score of a point: the mean over its new seeds where it has some."""
         known = self.confirmed.get(result.recipe_id)
         return result.scores[self.view.maximize] if known is None else known.score.mean
+
+    def by_chance(self, result: Result) -> bool:
+        """Return whether a point does no better than the commonest answer, by the mean over its new seeds where it has some."""
+        return self.view.by_chance(replace(result, scores={**result.scores, self.view.maximize: self.score(result)}))
 
     def on_front(self, result: Result) -> bool:
         """Return whether a point of `found` is a member of the front."""

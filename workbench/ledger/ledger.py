@@ -116,7 +116,8 @@ class Ledger(ReadableLedger):
     def note_begin(self, limits: Mapping[str, float | None], sweep: str = "") -> None:
         """Remember that a sweep has begun, within which limits, and by which inputs; `sweep` is its id in the notebook."""
         self.note_inputs()
-        self._note(BEGUN, {"limits": dict(limits), "at": time.time(), "sweep": sweep})
+        ever = self.description["limits_had"] | {name: most for name, most in limits.items() if most is not None}
+        self._note(BEGUN, {"limits": dict(limits), "limits_had": ever, "at": time.time(), "sweep": sweep})
         self._note(ENDED, {})
 
     def note_inputs(self) -> None:

@@ -79,9 +79,9 @@ class NotedStudy:
     def description(self) -> dict[str, Any]:
         """What was noted of the study when its ledger was made: question, objectives, reference point.
 
-        With it `limits`, those of the sweep that began last, by the names of `workbench.sweep.Limits`, its id in the notebook
-        (`sweep`), `grading`, what it noted of the dev examples, and `sharing`, how many workers shared its devices; empty where
-        none noted any.
+        With it `limits`, those of the sweep that began last, by the names of `workbench.sweep.Limits`; `limits_had`, the latest of
+        each that any start had; its id in the notebook (`sweep`); `grading`, what it noted of the dev examples; and `sharing`, how
+        many workers shared its devices; empty where none noted any.
         """
         return description_of(self._attributes())
 
@@ -229,7 +229,9 @@ def mapping(value: object) -> dict[str, Any]:
 def description_of(attributes: Mapping[str, Any]) -> dict[str, Any]:
     """`NotedStudy.description` from the attributes of a study."""
     begun = mapping(attributes.get(BEGUN))
-    noted = {"limits": mapping(begun.get("limits")), "sweep": str(begun.get("sweep") or "")}
+    limits = mapping(begun.get("limits"))
+    had = mapping(begun.get("limits_had")) or {name: most for name, most in limits.items() if most is not None}
+    noted = {"limits": limits, "limits_had": had, "sweep": str(begun.get("sweep") or "")}
     return {
         **mapping(attributes.get(STUDY)),
         **noted,

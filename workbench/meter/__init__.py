@@ -24,11 +24,12 @@ The only house of `pynvml`. Importing it loads neither `pynvml` nor `psutil`; ma
 
 import os
 
+from workbench.meter.contention import OwnTime
 from workbench.meter.gpu_energy import Device
 from workbench.meter.meter import Meter, Window
 from workbench.meter.tenants import Tenant
 
-__all__ = ["Device", "Meter", "Tenant", "Window", "number_gpus_as_nvml", "training_meter"]
+__all__ = ["Device", "Meter", "OwnTime", "Tenant", "Window", "number_gpus_as_nvml", "training_meter"]
 
 
 def number_gpus_as_nvml() -> None:

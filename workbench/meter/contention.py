@@ -76,6 +76,22 @@ class RunQueue:
         return total
 
 
+class OwnTime:
+    """A clock of this process alone: seconds that only rise, without those by which others that had the CPUs made it longer. Where
+    the kernel does not tell, it is the clock on the wall.
+    """
+
+    def __init__(self) -> None:
+        self._waits, self._now = RunQueue(), 0.0
+
+    def __call__(self) -> float:
+        """Seconds since some moment. A reading takes about 10 us a thread."""
+        known = self._waits.read() or Waits()
+        # The waits of an interval are estimates, which may come out lower once more of it has been seen.
+        self._now = max(self._now, time.perf_counter() - known.stalled_ns / 1e9)
+        return self._now
+
+
 def stalled(interval_ns: int, grown: Collection[Thread]) -> int:
     """Nanoseconds by which the waits of threads made an interval longer, at most all of it.
 

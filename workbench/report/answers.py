@@ -16,7 +16,11 @@ from workbench.result import COSTS, Result, originals
 from workbench.result.outdated import changes, kinds
 
 _MOST_TIED = 6
-"""How many points that tie are named."""
+"""How many points that tie, or that are guesses, are named."""
+
+
+GUESS = " (a guess)"
+"""Stands behind the score of a point that does no better than the commonest answer given to everything."""
 
 
 @dataclass(frozen=True)
@@ -37,7 +41,8 @@ def answer(points: Points, *, budget_usd: float | None = None, target: float | N
     """Return the sentence that answers the study's question.
 
     Points that were confirmed have their mean score over new seeds, with its 95 % interval. Of the points that are tied
-    with the best one, the cheapest is named.
+    with the best one, the cheapest is the answer. Where no point does better than the commonest answer given to everything,
+    there is none.
 
     Args:
         points: The points of the study.
@@ -74,8 +79,38 @@ def answer(points: Points, *, budget_usd: float | None = None, target: float | N
         sentences.append(text)
     if sentences:
         return " ".join(sentences) + _unmet_text(points)
-    best = _best(points)
-    return f"The best is {_point(best, view, of)}.{_tied_text(points, best) or _nearly_text(points, best)}{_unmet_text(points)}"
+    return _best_text(points) + _unmet_text(points)
+
+
+def _best_text(points: Points) -> str:
+    """Say which point is the answer where nothing else was asked for."""
+    view, of, best = points.view, points.confirmed, _best(points)
+    if view.by_chance(best):
+        return f"Nothing found beats {_commonest(view)}; the highest is {_point(best, view, of, told=False)}."
+    cheaper = _tied(points, best)
+    if cheaper is None:
+        return f"The best is {_point(best, view, of)}.{_nearly_text(points, best)}"
+    least = COSTS[view.minimize[0]].phrases.saved.format(f"{_saved(view, best, cheaper)}%")
+    tie = f"It comes {least} than {checkpoint_text(best)}, and new seeds do not tell the two apart"
+    return f"The answer is {_point(cheaper, view, of)}. {tie}; that one is {_point(best, view, of)}."
+
+
+def _commonest(view: View) -> str:
+    return f"the commonest answer given to everything, which has {view.maximize} {view.grading['constant_score']:.1f}"
+
+
+def checkpoint_text(result: Result) -> str:
+    """Name a point by its trial: `trial 0 at 2 epochs`; one that is not trained in epochs `trial 3`."""
+    return f"trial {result.trial}" + (f" at {many(result.epochs, 'epoch')}" if result.epochs else "")
+
+
+def guesses_text(points: Points) -> str:
+    """Say which members of the front do no better than the commonest answer; empty where none or all do: the answer says that."""
+    guesses = [r for r in points.best if points.view.by_chance(r)]
+    if not guesses or len(guesses) == len(points.best):
+        return ""
+    names = ", ".join(map(checkpoint_text, guesses[:_MOST_TIED])) + (" and others" if len(guesses) > _MOST_TIED else "")
+    return f"No better than {_commonest(points.view)}: {names}."
 
 
 def _unmet_text(points: Points) -> str:
@@ -192,7 +227,8 @@ def score_text(score: float, known: Confirmed | None, *, brief: bool = False) ->
     if known is None or not known.seeds:
         return f"{score:.1f}"
     failed = f"{known.failed} more failed" if known.failed else ""
-    return _with_interval(known.score, [*([] if brief else [many(known.seeds, "new seed")]), failed], brief=brief)
+    seeds = f"{many(known.seeds, 'new seed')}{' alike' if known.fixed else ''}"
+    return _with_interval(known.score, [*([] if brief else [seeds]), failed], brief=brief)
 
 
 def held_out_text(known: Confirmed | None, *, brief: bool = False) -> str:
@@ -202,6 +238,30 @@ def held_out_text(known: Confirmed | None, *, brief: bool = False) -> str:
     if known is None or known.test is None:
         return ""
     return _with_interval(known.test, [], f" over {many(known.examples, 'example')}" if known.examples else "", brief=brief)
+
+
+def intervals_text(points: Points, shown: Sequence[Result] | None = None) -> str:
+    """Say what the intervals of confirmed points rest on, in a sentence or two; empty where there are none.
+
+    `shown` are the points that it is said of; None for the members of the front.
+
+    `The 95 % intervals are over new seeds and share one variance, that of 3 points together. What no new seed changed has none.`
+    """
+    shown = points.members if shown is None else shown
+    confirmed = [points.confirmed[r.recipe_id] for r in shown if r.recipe_id in points.confirmed]
+    found = [known.score for known in confirmed if known.score.low is not None]
+    pooled, own = sum(each.pooled for each in found), sum(not each.pooled for each in found)
+    told = []
+    if pooled:
+        but = f"; {own} {'has its' if own == 1 else 'have their'} own" if own else ""
+        told.append(f"The 95 % intervals are over new seeds and share one variance, that of {pooled} points together{but}.")
+    elif own:
+        are, why = ("interval is", "") if own == 1 else ("intervals are", ", each with its own variance: these differ")
+        told.append(f"The 95 % {are} over new seeds{why}.")
+    if any(known.fixed and known.seeds for known in confirmed):
+        over = ", and on the test split one over the examples" if any(known.examples for known in confirmed) else ""
+        told.append(f"What no new seed changed has none over seeds{over}.")
+    return " ".join(told)
 
 
 def _with_interval(found: Interval, more: Sequence[str], over: str = "", *, brief: bool) -> str:
@@ -284,23 +344,17 @@ def _tied(points: Points, best: Result) -> Result | None:
         return None
     low = of[best.recipe_id].score.low
     tied = {name for name in of[best.recipe_id].tied_with or () if low is not None and of[name].score.mean >= low}
-    cheaper = min((r for r in points.candidates if r.recipe_id in tied), key=lambda r: _first(view, r), default=best)
+    cheaper = min(
+        (r for r in points.candidates if r.recipe_id in tied and not view.by_chance(r)), key=lambda r: _first(view, r), default=best
+    )
     return cheaper if _saved(view, best, cheaper) >= 1 else None
-
-
-def _tied_text(points: Points, best: Result) -> str:
-    cheaper, view = _tied(points, best), points.view
-    if cheaper is None:
-        return ""
-    least = COSTS[view.minimize[0]].phrases.saved.format(f"{_saved(view, best, cheaper)}%")
-    return f" New seeds do not tell it apart from one that comes {least}: take {_point(cheaper, view, points.confirmed)}."
 
 
 def _nearly(points: Points, best: Result) -> Result | None:
     """Return the cheapest point with nine tenths of the best score; None where none is cheaper."""
     view = points.view
     top = best.scores[view.maximize]
-    enough = [r for r in points.best if r.scores[view.maximize] >= 0.9 * top]
+    enough = [r for r in points.best if r.scores[view.maximize] >= 0.9 * top and not view.by_chance(r)]
     cheaper = min(enough, key=lambda r: (_first(view, r), -r.scores[view.maximize]), default=best)
     return cheaper if top > 0 and _saved(view, best, cheaper) >= 1 else None
 
@@ -322,14 +376,18 @@ def _saved(view: View, best: Result, cheaper: Result) -> int:
     return math.floor(100 * (1 - _first(view, cheaper) / price)) if price > 0 else 0
 
 
-def _point(result: Result, view: View, of: Mapping[str, Confirmed], *more: str) -> str:
+def _point(result: Result, view: View, of: Mapping[str, Confirmed], *more: str, told: bool = True) -> str:
+    """Write a point with its score and costs, `more` ones too; with `told`, that it is a guess where it is one."""
     costs = " and ".join(cost_text(view, result, name) for name in dict.fromkeys((*view.minimize, *more)))
     known = of.get(result.recipe_id)
     score = score_text(result.scores[view.maximize], known) + (" (not confirmed)" if of and known is None else "")
     # The interval over seeds stands beside the score already; that over examples is the only one there is.
     graded = "" if known is None or known.test is None else held_out_text(known) if known.examples else f"{known.test.mean:.1f}"
     test = f", {graded} on the test split" if graded else ""
-    return f"{describe(result)}: {view.maximize} {score}{test} for {costs}"
+    guess = (
+        f", no better than the commonest answer ({view.grading['constant_score']:.1f})," if told and view.by_chance(result) else ""
+    )
+    return f"{describe(result)}: {view.maximize} {score}{test}{guess} for {costs}"
 
 
 def _first(view: View, result: Result) -> float:

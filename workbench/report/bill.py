@@ -11,6 +11,20 @@ from workbench.front.serving import Form, Load, break_even, serving
 from workbench.result import Result, carried, mean_costs
 from workbench.usage import Usage, add_phases, total
 
+PHASE_MEANINGS = {
+    "provision": "programs, models and data made ready",
+    "load": "the model's weights read",
+    "data": "examples encoded",
+    "pretrain": "what the model learned first",
+    "train": "tuning",
+    "evaluate": "grading on the dev set",
+    "test": "grading on the test split",
+    "checkpoint": "states and weights written",
+    "decide": "choosing what is next",
+    "idle": "the rest",
+}
+"""What is done in each phase, in a few words."""
+
 
 def peak_share(result: Result) -> float | None:
     """Return the FLOP/s that training achieved, as a share of the GPU's dense peak by its datasheet; None where either is unknown.

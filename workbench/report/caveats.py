@@ -42,8 +42,8 @@ def doubts(results: Sequence[Result], view: View, grading: Mapping[str, Any]) ->
     # scores well. A front of such points has learned nothing.
     if constant is not None and max(scores) <= constant:
         told.append(
-            f"No point does better than the commonest label given to everything: that has {view.maximize} {constant:.1f}. Try more "
-            "labels, more epochs, other learning rates or a larger model."
+            f"No point has learned more than one answer to everything ({view.maximize} {constant:.1f}). Try more labels, more "
+            "epochs, other learning rates or a larger model."
         )
     return [*told, *few_examples(grading)]
 

@@ -16,7 +16,7 @@ from workbench.front.members import cheapest
 from workbench.front.objectives import View
 from workbench.front.points import Points
 from workbench.front.serving import Load, forms_of
-from workbench.report.answers import answer, cost_text, score_text, ties_text
+from workbench.report.answers import GUESS, answer, cost_text, guesses_text, intervals_text, score_text, ties_text
 from workbench.report.bill import bill_record, form_records, serving_record
 from workbench.report.caveats import redaction_of
 from workbench.report.columns import POINT, cells, values
@@ -82,6 +82,7 @@ def _point_record(r: Result, points: Points, load: Load, forms: Mapping[str, Any
         "offer_id": view.offer.id,
         "price_date": view.offer.date,
         "on_front": points.on_front(r),
+        "by_chance": points.by_chance(r),
         "unmet": view.unmet(r),
         **values(r, view, "epochs", "seed", "trainable_parameters"),
         "confirmed": _confirmed_record(points.confirmed.get(r.recipe_id)),
@@ -114,11 +115,11 @@ def front_markdown(results: Sequence[Result], view: View) -> str:
     points = Points.of(results, view)
     lines = [answer(points), "", f"| {' | '.join(names)} |", f"|{'---|' * len(names)}"]
     for r in points.members:
-        score = score_text(r.scores[view.maximize], points.confirmed.get(r.recipe_id))
+        score = score_text(r.scores[view.maximize], points.confirmed.get(r.recipe_id)) + (GUESS if points.by_chance(r) else "")
         told = [*cells(r, view, *POINT), score, *(cost_text(view, r, name) for name in view.minimize)]
         lines.append(f"| {' | '.join(told)} |")
-    ties = ties_text(points.best, view)
-    return "\n".join([*lines, *(["", ties] if ties else [])]) + "\n"
+    beneath = [text for text in (guesses_text(points), intervals_text(points), ties_text(points.best, view)) if text]
+    return "\n".join([*lines, *(["", *beneath] if beneath else [])]) + "\n"
 
 
 def _confirmed_record(known: Confirmed | None) -> dict[str, object] | None:

@@ -11,6 +11,10 @@ from workbench import prices
 from workbench.prices import Offer
 from workbench.result.costs import same_machine
 from workbench.result.record import Result
+from workbench.usage import Usage
+
+START_SECONDS = 1.0
+"""What is made ready in less is no start of a command."""
 
 
 @dataclass(frozen=True)
@@ -68,6 +72,15 @@ def _spent_usd(r: Result, offer: Offer) -> float | None:
 def spent_usd(results: Sequence[Result], offer: Offer, label_usd: float) -> float | None:
     """US$ of `spending`; None where it is unknown."""
     return spending(results, offer, label_usd).usd
+
+
+def last_start(results: Iterable[Result]) -> Usage:
+    """What it took last to make programs, models and data ready; nothing where that is not on record.
+
+    A run that begins while they are ready is charged with moments of the same phase, at most `START_SECONDS`.
+    """
+    starts = [r.spent["provision"] for r in sorted(results, key=lambda r: r.started) if "provision" in r.spent]
+    return next((each for each in reversed(starts) if each.seconds > START_SECONDS), Usage())
 
 
 class Labels:

@@ -8,6 +8,7 @@ the same history and seed give the same decision.
     runs          a study's runs as arms: what was measured, what is forecast
     history       which runs were broken off, and which are better left alone
     arms          what the search chooses between, on plain numbers
+    first_runs    the runs for which no model is asked: those that try each option once, and those that are drawn
     engine        the search itself: one index over new and frozen runs
     propose       settings of the next whole run, by an Optuna sampler
     optuna_study  the in-memory study, and Optuna's samplers on it

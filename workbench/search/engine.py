@@ -26,7 +26,8 @@ Three words for places on a run's way:
                 denser towards its beginning
 
 Until `FIRST_RUNS` are begun and two scores are known there is too little to fit: those runs are
-drawn, cheap ones more often.
+drawn, cheap ones more often. Before anything else every method and every model is tried once, the
+cheapest first, where that costs little (`first_runs`).
 """
 
 from __future__ import annotations
@@ -43,13 +44,15 @@ from scipy import linalg, special
 from workbench.search.arms import Arm, Decision, finite
 from workbench.search.bounds import Bounds, mean_over_kept
 from workbench.search.features import Features, Floats
+from workbench.search.first_runs import START_POWER, Options, draw
 from workbench.search.improvement import Staircase, steps_of
 from workbench.search.quality import Belief, ScoreForecasts, log_spaced
 from workbench.search.surrogate import Ints
 from workbench.space import Dimension
 
-ABLATIONS = ("dollars", "freeze", "loss", "cheap-start")
-"""Parts that can be left out: division by cost, stopping before the end, the loss as a second view, cheap first runs."""
+ABLATIONS = ("dollars", "freeze", "loss", "cheap-start", "try-each")
+"""Parts that can be left out: division by cost, stopping before the end, the loss as a second view, cheap first runs, a first run
+of every option."""
 
 FIRST_RUNS = 6
 """Cold runs that are drawn by their cost alone before the model is asked."""
@@ -64,9 +67,6 @@ than this share of the best of all, what is under way included.
 
 FIRST_RUNG = 1
 """The rung to which the first runs are taken, by its index among the rungs: the second."""
-
-START_POWER = 1.5
-"""The first runs are drawn with a chance in proportion to their cost to the power of minus this."""
 
 MOST_NEW = 300
 """New arms that a decision looks at."""
@@ -148,6 +148,7 @@ class FrontSearch:
         self._ends_only = ends_only
         self._reference, self._seed, self._ablate = reference or Reference(), seed, frozenset(ablate)
         self._learnt = False
+        self._options = Options({} if "try-each" in self._ablate else dimensions)
         self._bounds = Bounds(Features(dimensions), refit_growth=refit_growth)
         self._belief = Belief(Features(dimensions), losses="loss" not in self._ablate, refit_growth=refit_growth)
 
@@ -157,6 +158,7 @@ class FrontSearch:
         *,
         cold_start_cost: float = 0.0,
         start_penalty: float = 0.0,
+        try_within: float = math.inf,
         may_wait: bool = True,
         known: bool = False,
     ) -> Decision:
@@ -168,6 +170,8 @@ class FrontSearch:
             start_penalty: What is added to the cost of a new run in its index, in the same unit,
                 where the number of starts that are left is bounded, or cheap runs would use them
                 up. It is not spent, and in no `Decision.spend`.
+            try_within: What a run may cost at most that is begun only because it has an option that
+                no run had, in the same unit.
             may_wait: Whether the worker may be told to wait for what others will find, though something is left that it could do:
                 where that saves what it would have cost.
             known: Whether nothing was measured since the last decision, only more is under way: then the model is as it was.
@@ -176,7 +180,8 @@ class FrontSearch:
         arms = finite(arms)
         # An arm that is infeasible or pending has begun: else a space whose first runs all run out of memory
         # would stay in its first draws for ever.
-        begun = sum(arm.done > 0 or arm.pending is not None or arm.infeasible for arm in arms)
+        cold = [arm for arm in arms if arm.done > 0 or arm.pending is not None or arm.infeasible]
+        begun = len(cold)
         seen = sum(arm.done > 0 for arm in arms)
         # The generator depends on the history alone, so that a restarted sweep decides as it would have decided.
         rng = np.random.default_rng((self._seed, begun, sum(arm.done for arm in arms)))
@@ -186,11 +191,13 @@ class FrontSearch:
             return Decision("wait" if busy else "stop", reason="nothing is left to run")
         # Before two scores are known the model has nothing to fit: the first runs are drawn, cheap ones more often.
         new = [arm for arm in free if not arm.done]
-        if new and (begun < FIRST_RUNS or seen < 2):
+        costs = [arm.milestones[self._first_target(arm)].cost + cold_start_cost for arm in new]
+        untried = self._options.next(cold, new, costs, try_within, start_penalty)
+        if new and (untried or begun < FIRST_RUNS or seen < 2):
             # Many workers at once would otherwise spend on draws what the first scores could have saved.
             if may_wait and busy and begun - seen >= MOST_FIRST_RUNS:
                 return Decision("wait", reason="the first runs are under way")
-            return self._start(new, rng, start_penalty)
+            return self._start(untried or new, rng, start_penalty)
         try:
             return self._best(arms, free, rng, cold_start_cost, start_penalty, may_wait)
         except linalg.LinAlgError:  # a sweep that was paid for does not end because its model cannot be made
@@ -198,16 +205,12 @@ class FrontSearch:
 
     def _start(self, free: Sequence[Arm], rng: np.random.Generator, start_penalty: float) -> Decision:
         """An arm drawn with a chance that falls with its cost, taken to its second rung."""
-        targets = [next(k for k in self._rungs(arm)[FIRST_RUNG:] or (len(arm.milestones) - 1,) if k >= arm.done) for arm in free]
-        costs = np.array([arm.milestones[k].cost for arm, k in zip(free, targets, strict=True)])
-        weighed = costs + start_penalty
-        weight = (weighed / weighed.min()) ** -(0.0 if "cheap-start" in self._ablate else START_POWER)
-        # A method without settings stands here once, beside hundreds of another's learning rates: weighted by how often
-        # it was drawn it comes as often as the space has it. Before, `zero_shot` came last of 150.
-        weight *= [arm.fits * arm.drawn for arm in free]
-        i = int(rng.choice(len(free), p=weight / weight.sum()))
-        action = "continue" if free[i].done else "start"
-        return Decision(action, free[i].key, targets[i], math.nan, float(costs[i]), reason="one of the first, drawn by its cost")
+        power = 0.0 if "cheap-start" in self._ablate else START_POWER
+        return draw(free, [self._first_target(arm) for arm in free], rng, start_penalty, power)
+
+    def _first_target(self, arm: Arm) -> int:
+        """The milestone to which an arm is taken without the model: its second rung, or the next after it."""
+        return next(k for k in self._rungs(arm)[FIRST_RUNG:] or (len(arm.milestones) - 1,) if k >= arm.done)
 
     def _best(
         self,

@@ -24,7 +24,7 @@ class Features:
 
     def __init__(self, dimensions: Mapping[str, Dimension]) -> None:
         self.columns = [d for d in dimensions.values() if _varies(d)]
-        self.categorical = np.array([isinstance(d.space, Choice) and not _ordered(d.space) for d in self.columns], bool)
+        self.categorical = np.array([isinstance(d.space, Choice) and not ordered(d.space) for d in self.columns], bool)
 
     def rows(self, settings: Sequence[Mapping[str, Value]]) -> Floats:
         """The settings of runs as numbers, a column for each dimension, shape (runs, columns)."""
@@ -43,7 +43,7 @@ def _varies(dimension: Dimension) -> bool:
     return len(space.options) > 1 if isinstance(space, Choice) else space.ends[0] < space.ends[1]
 
 
-def _ordered(space: Choice) -> bool:
+def ordered(space: Choice) -> bool:
     """Whether the options are numbers."""
     return all(isinstance(option, (int, float)) and not isinstance(option, bool) for option in space.options)
 
@@ -51,10 +51,10 @@ def _ordered(space: Choice) -> bool:
 def _place(dimension: Dimension, value: Value) -> float:
     space = dimension.space
     if isinstance(space, Choice):
-        ranks = sorted(space.names) if _ordered(space) else space.names  # type: ignore[type-var]
+        ranks = sorted(space.names) if ordered(space) else space.names  # type: ignore[type-var]
         rank = next((i for i, option in enumerate(ranks) if option == value), math.nan)
         # By rank and not by value: 256, 1,024 and 4,096 labels are one step apart each.
-        return rank / (len(ranks) - 1) if _ordered(space) else rank
+        return rank / (len(ranks) - 1) if ordered(space) else rank
     assert isinstance(space, (Uniform, Integers))
     scale = math.log if space.log else float
     assert isinstance(value, (int, float))

@@ -38,6 +38,9 @@ POOL = 300
 PARTS = 4
 """The pool is drawn in so many parts, of which one is drawn anew with each run that begins."""
 
+TRY_SHARE = 0.1
+"""To try a method or a model of which nothing is known costs at most this share of what may still be spent."""
+
 LEARNING_RUNS = 8
 """No sweep ends for want of growth before so many runs have a score: until then nothing is known of what growth to expect."""
 
@@ -121,7 +124,13 @@ def decide(
     # With twelve starts and no penalty of a start a sweep began twelve of the cheapest runs, and ended with most of its
     # money unspent.
     penalty = _start_penalty(runs, allowance, usd)
-    ask = functools.partial(engine.decide, cold_start_cost=costs.cold_start_cost, start_penalty=penalty, may_wait=strategy.may_wait)
+    ask = functools.partial(
+        engine.decide,
+        cold_start_cost=costs.cold_start_cost,
+        start_penalty=penalty,
+        try_within=_try_within(len(begun), allowance, usd),
+        may_wait=strategy.may_wait,
+    )
     chosen, decision = _admitted(ask, runs, admits)
     if chosen is not None and chosen.run_id not in begun and allowance.starts == 0:
         if decision.gain > 0:  # it would add more than any run that there is
@@ -288,6 +297,16 @@ def _start_penalty(runs: Sequence[Run], allowance: Allowance, usd_per_cost: floa
     if allowance.usd is None or not usd_per_cost or not allowance.starts:
         return mean
     return min(mean, max(0.0, allowance.usd) / usd_per_cost / allowance.starts)
+
+
+def _try_within(begun: int, allowance: Allowance, usd_per_cost: float | None) -> float:
+    """What a run may cost that is begun only to try an option that no run had, in the study's first cost."""
+    # A third of the starts is kept for what the first ones show: with more methods than starts nothing would be found out else.
+    if allowance.starts is not None and 3 * begun >= 2 * (begun + allowance.starts):
+        return 0.0
+    if allowance.usd is None or not usd_per_cost:
+        return math.inf
+    return TRY_SHARE * max(0.0, allowance.usd) / usd_per_cost
 
 
 def _admitted(ask: Callable[[list[Arm]], Decision], runs: Sequence[Run], admits: Admits) -> tuple[Run | None, Decision]:

@@ -119,6 +119,15 @@ def loading(form: str, recipe: Recipe) -> str:
     )
 
 
+def scores_text(known: Evidence) -> str:
+    """Write what a model scores: `accuracy 57.5 on the dev set, 65.0 on the test split (67.5 over 3 new seeds)`."""
+    text = f"{known.metric} {known.score:.1f} on the dev set"
+    if known.test is None:
+        return text
+    seeds = "" if known.test_mean is None else f" ({known.test_mean:.1f} over {many(known.seeds, 'new seed')})"
+    return f"{text}, {known.test:.1f} on the test split{seeds}"
+
+
 def _confirmed(known: Evidence) -> str:
     if not known.confirmed:
         return "no: the score was part of the search, which keeps lucky ones"

@@ -72,7 +72,8 @@ def graded_by(study: Study) -> dict[str, Any]:
     `graded_examples` is how many dev examples there are; `dev_examples` the same where the score is told of example by example, so
     that its standard error is known, else None; `constant_score` what giving all of them the commonest answer has, None where that
     is not known; `test_examples` how many are held out, told where `dev_examples` is; `dev_whole` whether the dev examples are all
-    that the data have, fewer than `dev=` asks for, None where that is not known.
+    that the data have, fewer than `dev=` asks for, None where that is not known; `score_range` the least and the most that the
+    score can be, None where that is not known.
     """
     found: list[dict[str, Any]] = []
     for task in _options(study.recipe.task):
@@ -86,7 +87,10 @@ def graded_by(study: Study) -> dict[str, Any]:
             whole = graded < most if is_whole(most) else None
             held_out = len(form.splits().test) if study.maximize in form.per_example else None
             told = {"dev_examples": examples, "graded_examples": graded, "constant_score": constant}
-            found.append({**told, "test_examples": held_out, "dev_whole": whole})
+            # All scores of the tasks of ours are percentages, but for those that are told beside another model's.
+            percent = examples is not None or (_is_ours(form) and study.maximize not in form.relative)
+            ends = [0.0, 100.0] if percent else None
+            found.append({**told, "test_examples": held_out, "dev_whole": whole, "score_range": ends})
             if found[-1] != found[0]:
                 return {}
     return found[0]

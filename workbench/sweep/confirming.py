@@ -13,7 +13,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
-from workbench import training
+from workbench import prices, training
 from workbench.errors import Refused, UsageError
 from workbench.estimate import Estimate
 from workbench.forecast import Compute, CostForecast
@@ -143,9 +143,10 @@ def _admitted(run: Replicate, plan: Sequence[Replicate], results: Sequence[Resul
     return account.admits(run.recipe, results, least=None if done else first)
 
 
-def expected(plan: Sequence[Replicate], results: Sequence[Result], view: View) -> CostForecast | None:
-    """What replicates are likely to cost: what the same runs took, and the grading on the test
-    split.
+def expected(
+    plan: Sequence[Replicate], results: Sequence[Result], view: View, *, start: Usage | None = None
+) -> CostForecast | None:
+    """What replicates are likely to cost: what the same runs took, the grading on the test split, and a start.
 
     No labels are bought for them, and joules are not forecast.
 
@@ -153,6 +154,7 @@ def expected(plan: Sequence[Replicate], results: Sequence[Result], view: View) -
         plan: The replicates.
         results: All Results.
         view: The prices.
+        start: What it takes until the first run begins; nothing where it is over.
 
     Returns:
         The forecast; None where it is unknown what some run took.
@@ -170,7 +172,13 @@ def expected(plan: Sequence[Replicate], results: Sequence[Result], view: View) -
     whole = trained + sum(_grading_seconds(member, recipe) for member, recipe in graded)
     # Grading is priced at the rate of the training that was measured, since it has no bill yet.
     usd_compute = Estimate.within(training * whole / trained if trained else training, BAND, "measured")
-    compute = Compute(Estimate.within(whole, BAND, "measured"), usd_compute, energy_j=None, gpu_seconds=None)
+    time = Estimate.within(whole, BAND, "measured")
+    if start is not None:
+        usd_start = prices.usd(start, view.offer)
+        if usd_start is None:
+            return None
+        time, usd_compute = time + Estimate.exact(start.seconds), usd_compute + Estimate.exact(usd_start)
+    compute = Compute(time, usd_compute, energy_j=None, gpu_seconds=None)
     return CostForecast(compute, 0, Prices(view.offer, view.label_usd))
 
 

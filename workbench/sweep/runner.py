@@ -35,8 +35,8 @@ from collections.abc import Callable, Iterator
 from workbench import prices
 from workbench.errors import EnvironmentFault
 from workbench.ledger import Away, Ledger
-from workbench.quantities import dollars, many
-from workbench.result import Result, by_run
+from workbench.quantities import dollars, duration, many
+from workbench.result import Result, Spending, by_run
 from workbench.result.outdated import earlier_bill_text, outdated_text
 from workbench.sweep import provenance
 from workbench.sweep.actions import Continue, Done, Release, Switch, Wait
@@ -122,9 +122,15 @@ class Runner:
             started = context.bill.consumed()
             context.bill.close()
         results, away = self._work.results, context.ledger.patience.is_away
-        if (not context.bill.charged or away) and (usd := prices.usd(started, context.budget.offer)):
-            what = "What it waited for the ledger" if context.bill.charged else "No run was begun: what the start took"
-            context.observer.note(f"{what} ({dollars(usd)}) is on no bill.")
+        usd = prices.usd(started, context.budget.offer)
+        # Where a budget ends the work, the reason counts what came after the last Result, and no Result holds it.
+        held = context.budget.spent(results)
+        whole = held + Spending(usd, started.seconds, started.energy_j)
+        differs = dollars(whole.usd) != dollars(held.usd) and context.budget.exhausted(whole)
+        if usd and (not context.bill.charged or away or differs):
+            what = "What came after the last result" if context.bill.charged else "No run was begun: what the start took"
+            what = "What it waited for the ledger" if context.bill.charged and away else what
+            context.observer.note(f"{what} ({duration(started.seconds)}, {dollars(usd)}) is on no bill.")
         try:
             with context.interruptions.handing_in():
                 self._decider.settle()
