@@ -150,7 +150,7 @@ def test_what_is_kept_is_the_latest_within_the_bound(tiny: str, meter: Meter, mo
 
 
 def test_little_memory_is_left_to_training(tiny: str, meter: Meter, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(bases.process, "available_bytes", lambda: 1000)
+    monkeypatch.setattr(bases.cgroups, "available_bytes", lambda: 1000)
     bases.build(tiny, QA, seed=0, weights="float32", window=meter.window)
     assert not kept()
 
