@@ -142,11 +142,11 @@ BEFORE = (
     *((14, 1), (9, 1), (27, 1), (4, 1), (32, 1), (3, 1), (3, 2), (10, 1)),
     *((3, 3), (3, 4), (24, 2), (37, 3), (7, 1), (1, 2), (12, 2), (7, 2)),
 )
-"""What was decided before there were bounds: the arm and the milestone of each decision."""
+"""What was decided before there were bounds, and before every option was tried: the arm and the milestone of each decision."""
 
 
 def test_without_bounds_decisions_are_those_of_before_there_were_any():
-    search, arms, decisions = FrontSearch(DIMENSIONS, seed=3), arms_of(40, 3), []
+    search, arms, decisions = FrontSearch(DIMENSIONS, seed=3, ablate=["try-each"]), arms_of(40, 3), []
     arms[39] = replace(taken(arms[39], 1), pending=4)
     for _ in BEFORE:
         found = search.decide(arms, cold_start_cost=0.5)
