@@ -24,9 +24,9 @@ def cpus_held(root: Path = ROOT) -> float:
     return min([float(cpus()), *_quotas(root)])
 
 
-def whole_cpus() -> int:
+def whole_cpus(root: Path = ROOT) -> int:
     """How many processes or threads this process's CPUs keep busy: `cpus_held`, rounded down, at least 1."""
-    return max(1, int(cpus_held()))
+    return max(1, int(cpus_held(root)))
 
 
 def memory_bytes(root: Path = ROOT) -> int:
@@ -55,9 +55,8 @@ def threads_within_quota(root: Path = ROOT) -> None:
     are started from here inherit it. The number is read, not measured: another number of threads adds up in another order, and a
     measurement on a busy machine would change the last bits of scores from one start to the next.
     """
-    held = cpus_held(root)
-    if held < cpus() and "OMP_NUM_THREADS" not in os.environ:
-        os.environ["OMP_NUM_THREADS"] = str(max(1, int(held)))
+    if "OMP_NUM_THREADS" not in os.environ and cpus_held(root) < cpus():
+        os.environ["OMP_NUM_THREADS"] = str(whole_cpus(root))
 
 
 def _quotas(root: Path) -> Iterator[float]:

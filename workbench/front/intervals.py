@@ -108,11 +108,11 @@ def seed_variances(
         mean_square = within / sum(len(values) - 1 for values, _ in several)
         pooled = SeedVariance(mean_square, sum(by_run.values()), pooled=len(several) > 1)
     shared = alike([values for values, _ in several])
+    none = SeedVariance(0.0, math.inf)
     found: list[SeedVariance | None] = []
     for values, off in zip(groups, still, strict=True):
         # Scores that happen to be equal are no proof that they do not scatter: those have the pooled variance still.
         own = len(values) >= OWN_VARIANCE_SEEDS or (not shared and len(set(values)) > 1)
-        none = SeedVariance(0.0, math.inf)
         found.append(none if off else SeedVariance(variance(values), len(values) - 1) if own else pooled)
     return found
 

@@ -61,11 +61,11 @@ class Options:
         """
         tried = {pair for arm in begun for pair in self._of(arm)}
         shown = [tuple(pair for pair in self._of(arm) if pair not in tried) for arm in new]
-        open_ = [i for i, arm in enumerate(new) if shown[i] and costs[i] <= within and arm.fits >= LIKELY]
-        if not open_:
+        fitting = [bool(shown[i]) and costs[i] <= within and arm.fits >= LIKELY for i, arm in enumerate(new)]
+        if not any(fitting):
             return []
-        first = min(open_, key=lambda i: (costs[i] + start_penalty) / len(shown[i]))
-        return list(compress(new, (i in set(open_) and shown[i] == shown[first] for i in range(len(new)))))
+        first = min(compress(range(len(new)), fitting), key=lambda i: (costs[i] + start_penalty) / len(shown[i]))
+        return list(compress(new, (fits and options == shown[first] for fits, options in zip(fitting, shown, strict=True))))
 
     def _of(self, arm: Arm) -> list[tuple[str, Value]]:
         """The options that an arm has."""
